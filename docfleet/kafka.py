@@ -1,0 +1,221 @@
+"""Kafka for the services: client settings, the publisher, the registry's schema ids.
+
+The producer is idempotent and waits for all in-sync replicas, so an event whose future resolved is
+in the topic, once. Consumers are built from `consumer_config`, for the classic protocol or KIP-848.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from docfleet.settings import KafkaSettings
+from docfleet.stopping import Deadline
+from schemas import codec
+from schemas.events import Event
+from schemas.topics import Topic
+
+#: The classic protocol's settings that KIP-848 keeps on the broker, where a client naming them is refused.
+_CLASSIC_ONLY: Final = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
+
+
+def client_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every librdkafka handle needs to reach the brokers."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+        "sasl.mechanism": settings.kafka_sasl_mechanism,
+        "sasl.username": settings.kafka_sasl_username,
+        "sasl.password": settings.kafka_sasl_password and settings.kafka_sasl_password.get_secret_value(),
+        "ssl.ca.location": settings.kafka_ssl_ca_location,
+        "reconnect.backoff.max.ms": 2000,
+    }
+    return {name: value for name, value in config.items() if value is not None}
+
+
+def consumer_config(
+    settings: KafkaSettings, *, group_id: str, group_protocol: str, session_timeout_seconds: float
+) -> dict[str, Any]:
+    """Return the settings of a consumer that stores offsets itself and starts at the beginning.
+
+    Args:
+        settings: how to reach the brokers.
+        group_id: the consumer group.
+        group_protocol: `classic` (cooperative-sticky) or `consumer` (KIP-848).
+        session_timeout_seconds: after this silence the group gives the partitions to others (classic).
+
+    """
+    config = client_config(settings) | {
+        "group.id": group_id,
+        "group.protocol": group_protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": int(session_timeout_seconds * 1000),
+        "heartbeat.interval.ms": max(100, int(session_timeout_seconds * 1000 / 5)),
+        "queued.min.messages": 100,  # messages are small and work is slow: a long prefetch only holds memory
+        "queued.max.messages.kbytes": 16384,
+        "allow.auto.create.topics": False,
+    }
+    if group_protocol == "consumer":
+        config = {name: value for name, value in config.items() if name not in _CLASSIC_ONLY}
+    return config
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Where a message is now."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Publisher:
+    """Sends events; each `publish` gives a future of the delivery. Safe to use from many threads.
+
+    `message_timeout_seconds` bounds how long a message waits for a broker that is away; then its
+    future fails with KafkaException, and nothing of it will get into the topic later.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, source: str, message_timeout_seconds: float = 30.0) -> None:
+        self._source = source
+        self._schema_ids = schema_ids(settings)
+        self._producer = Producer(
+            client_config(settings)
+            | {
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 2,
+                "compression.type": "lz4",
+                "message.timeout.ms": int(message_timeout_seconds * 1000),
+                "error_cb": _ignore,  # a broker that is away shows in the futures and in readiness
+            }
+        )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="kafka-producer", daemon=True)
+        self._thread.start()
+
+    def publish(
+        self,
+        topic: Topic,
+        event: Event,
+        *,
+        traceparent: str | None = None,
+        extra_headers: codec.Headers | None = None,
+    ) -> Future[Delivered]:
+        """Hand the event to the producer and return the future of its delivery."""
+        value = codec.encode(event, self._schema_ids)
+        headers = codec.headers_of(event, source=self._source, traceparent=traceparent) + (extra_headers or [])
+        return self.forward(topic, str(event.job_id).encode(), value, headers)
+
+    def forward(
+        self, topic: Topic, key: bytes | None, value: bytes | None, headers: codec.Headers
+    ) -> Future[Delivered]:
+        """Send a message as it is, such as one for the dead letter topic that could not be decoded."""
+        future: Future[Delivered] = Future()
+        try:
+            self._producer.produce(
+                topic.name, key=key, value=value, headers=list(headers), on_delivery=_resolve(future)
+            )
+        except (BufferError, KafkaException) as error:
+            future.set_exception(error if isinstance(error, KafkaException) else KafkaException(KafkaError._QUEUE_FULL))  # noqa: SLF001  # the library's own name
+        return future
+
+    async def publish_async(self, topic: Topic, event: Event, *, traceparent: str | None = None) -> Delivered:
+        """Publish from a running loop and wait for the delivery."""
+        return await asyncio.wrap_future(self.publish(topic, event, traceparent=traceparent))
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are not delivered yet."""
+        return len(self._producer)
+
+    def is_reachable(self, timeout_seconds: float = 2.0) -> bool:
+        """Whether a broker answers a metadata request. Blocks."""
+        try:
+            self._producer.list_topics(timeout=timeout_seconds)
+        except KafkaException:
+            return False
+        return True
+
+    def close(self, deadline: Deadline) -> int:
+        """Wait for deliveries until the deadline and return how many messages are left undelivered."""
+        left = int(self._producer.flush(deadline.remaining()))
+        self._closing.set()
+        self._thread.join(deadline.remaining() + 1.0)
+        return left
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.1)
+
+
+def _resolve(future: Future[Delivered]) -> Callable[[KafkaError | None, Message], None]:
+    def on_delivery(error: KafkaError | None, message: Message) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(KafkaException(error))
+        else:
+            future.set_result(
+                Delivered(str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
+            )
+
+    return on_delivery
+
+
+def _ignore(_error: KafkaError) -> None:
+    return
+
+
+def schema_ids(settings: KafkaSettings) -> codec.SchemaIds | None:
+    """Return the registry's schema ids when SCHEMA_REGISTRY_URL is set, else None."""
+    return RegistrySchemaIds(settings.schema_registry_url) if settings.schema_registry_url else None
+
+
+class RegistrySchemaIds:
+    """Schema ids of a Confluent-compatible registry; our schemas are registered when first used.
+
+    Subjects follow RecordNameStrategy (the event's full name), since docfleet.events carries several
+    types. Ids never change their schema, so both directions are kept for the life of the process.
+    """
+
+    def __init__(self, url: str) -> None:
+        # In the extra `registry`: most systems run without one.
+        from confluent_kafka.schema_registry import Schema, SchemaRegistryClient  # noqa: PLC0415
+
+        self._make_schema = Schema
+        self._client = SchemaRegistryClient({"url": url})
+        self._ids: dict[str, int] = {}
+        self._schemas: dict[int, dict[str, Any]] = {}
+
+    def id_of(self, full_name: str) -> int:
+        """Return the id of our current schema, registering it the first time."""
+        if full_name not in self._ids:
+            text = json.dumps(codec.schema_of(full_name))
+            self._ids[full_name] = int(self._client.register_schema(full_name, self._make_schema(text, "AVRO")))
+        return self._ids[full_name]
+
+    def schema_of(self, schema_id: int) -> dict[str, Any]:
+        """Return the schema with this id; KeyError when the registry does not know it."""
+        from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
+
+        if schema_id not in self._schemas:
+            try:
+                schema = json.loads(str(self._client.get_schema(schema_id).schema_str))
+            except SchemaRegistryError as error:
+                if error.http_status_code == 404:  # noqa: PLR2004
+                    raise KeyError(schema_id) from error
+                raise
+            name, namespace = schema["name"], schema.get("namespace")
+            schema["name"] = name if "." in name or not namespace else f"{namespace}.{name}"
+            self._schemas[schema_id] = schema
+        return self._schemas[schema_id]

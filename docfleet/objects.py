@@ -1,0 +1,159 @@
+"""The object store, over google-cloud-storage: create once, read by ranges, delete.
+
+Every call blocks, so callers run it in a thread. Uploads carry `if_generation_match=0`: the same
+name is never written twice, and a retry of an upload that got through is told so. Failures leave as
+DocfleetError: OBJECT_MISSING, or STORAGE_UNAVAILABLE when another try may help.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import requests
+import requests.adapters
+from google.api_core import exceptions as google_exceptions
+from google.auth import exceptions as auth_exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.cloud.exceptions import NotFound
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from docfleet.settings import ObjectSettings
+from schemas.errors import DocfleetError, ErrorCode
+
+#: Parts of a resumable upload; GCS takes multiples of 256 KiB. One is held in memory per upload.
+UPLOAD_PART_BYTES: Final = 8 * 1024 * 1024
+
+
+def document_name(job_id: object) -> str:
+    """Return the name of a job's document in the bucket."""
+    return f"jobs/{job_id}/document"
+
+
+class Upload:
+    """One object on its way into the store (a resumable upload); holds one part in memory."""
+
+    def __init__(self, name: str, writer: Any) -> None:
+        self._name = name
+        self._writer = writer
+
+    def write(self, piece: bytes) -> None:
+        """Take the next bytes; sends a part when one is full."""
+        with _translated(self._name):
+            self._writer.write(piece)
+
+    def finish(self) -> None:
+        """Send the rest: now the object exists."""
+        with _translated(self._name):
+            try:
+                self._writer.close()
+            except google_exceptions.PreconditionFailed:
+                return  # an earlier try of ours got through
+
+    def abandon(self) -> None:
+        """Give the upload up: no object comes of it, not even a partial one."""
+        with _translated(self._name):
+            self._writer.terminate()
+
+
+class ObjectStore:
+    """One bucket. Safe to use from many threads at once."""
+
+    def __init__(self, settings: ObjectSettings, *, connections: int = 32) -> None:
+        self._timeout_seconds = settings.object_timeout_seconds
+        self._retry = DEFAULT_RETRY.with_timeout(settings.object_timeout_seconds)
+        self._client = _client(settings, connections)
+        self._bucket = self._client.bucket(settings.bucket)
+
+    def put(self, name: str, body: bytes, *, media_type: str) -> None:
+        """Create the object from bytes at hand, in one request; leave it be when it is there already."""
+        blob = self._bucket.blob(name)
+        with _translated(name):
+            try:
+                blob.upload_from_string(
+                    body,
+                    content_type=media_type,
+                    if_generation_match=0,
+                    timeout=self._timeout_seconds,
+                    retry=self._retry,
+                    checksum=None,
+                )
+            except google_exceptions.PreconditionFailed:
+                return  # an earlier try of ours got through
+
+    def open_upload(self, name: str, *, media_type: str) -> "Upload":
+        """Return an upload to write the object into part by part; nothing exists until it is finished."""
+        blob = self._bucket.blob(name, chunk_size=UPLOAD_PART_BYTES)
+        writer = blob.open(
+            "wb", content_type=media_type, if_generation_match=0, timeout=self._timeout_seconds, retry=self._retry
+        )
+        return Upload(name, writer)
+
+    def size(self, name: str) -> int:
+        """Return the object's size in bytes."""
+        with _translated(name):
+            blob = self._bucket.get_blob(name, timeout=self._timeout_seconds, retry=self._retry)
+        if blob is None:
+            raise DocfleetError(ErrorCode.OBJECT_MISSING)
+        return int(blob.size)
+
+    def read(self, name: str, start: int, end: int) -> bytes:
+        """Return the bytes from `start` up to, without, `end`; fewer at the end of the object."""
+        with _translated(name):
+            body = self._bucket.blob(name).download_as_bytes(
+                start=start,
+                end=end - 1,
+                timeout=self._timeout_seconds,
+                retry=self._retry,
+                checksum=None,
+                raw_download=True,
+            )
+        return bytes(body)
+
+    def delete(self, name: str) -> None:
+        """Delete the object; it may be gone already."""
+        with _translated(name):
+            try:
+                self._bucket.blob(name).delete(timeout=self._timeout_seconds, retry=self._retry)
+            except NotFound:
+                return
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _client(settings: ObjectSettings, connections: int) -> storage.Client:
+    if settings.storage_emulator_host:
+        os.environ["STORAGE_EMULATOR_HOST"] = settings.storage_emulator_host  # where the library looks for it
+        session = requests.Session()
+        session.trust_env = False
+        client = storage.Client(
+            project="docfleet",
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            _http=session,
+        )
+    else:
+        client = storage.Client()
+    adapter = requests.adapters.HTTPAdapter(pool_connections=connections, pool_maxsize=connections)
+    client._http.mount("https://", adapter)  # noqa: SLF001  # documented way to size the pool
+    client._http.mount("http://", adapter)  # noqa: SLF001
+    return client
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise DocfleetError(ErrorCode.OBJECT_MISSING) from error
+    except (
+        google_exceptions.GoogleAPIError,
+        auth_exceptions.GoogleAuthError,
+        requests.RequestException,
+        ConnectionError,
+        TimeoutError,
+    ) as error:
+        sentence = f"The object store did not answer for {name} ({type(error).__name__})."
+        raise DocfleetError(ErrorCode.STORAGE_UNAVAILABLE, sentence) from error

@@ -1,0 +1,30 @@
+"""How a process stops: SIGTERM or SIGINT sets one event, and one Deadline is the budget of all that follows."""
+
+import asyncio
+import signal
+import time
+
+
+class Deadline:
+    """A point on the monotonic clock; every step of a stop takes what `remaining()` still allows."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds left, never below 0."""
+        return max(0.0, self._at - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return self.remaining() == 0.0
+
+
+def stop_requested() -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; call it on the running loop, once."""
+    requested = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, requested.set)
+    return requested

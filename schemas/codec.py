@@ -1,0 +1,180 @@
+"""Events to Kafka messages and back: Avro in either framing, and the CloudEvents headers.
+
+Two framings, told apart by the first bytes, so a reader takes both whatever it writes itself:
+
+- Confluent wire format: 0x00, schema id (4 bytes, big endian), Avro body; ids come from a registry.
+- Avro single-object encoding (Avro 1.12 specification): 0xC3 0x01, CRC-64-AVRO fingerprint of the
+  writer's schema (8 bytes, little endian), Avro body; needs no registry.
+
+Headers follow the CloudEvents 1.0 Kafka binding in binary mode and W3C Trace Context. No socket
+here: `docfleet.registry` fetches schema ids and hands them in.
+"""
+
+import dataclasses
+import io
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, Final, Protocol
+
+import fastavro
+from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+
+from schemas.events import EVENT_TYPES, Event, event_id
+
+Headers = list[tuple[str, bytes]]
+
+NAMESPACE: Final = "docfleet.v1"
+CONTENT_TYPE: Final = b"application/avro"
+_SINGLE_OBJECT_MARK: Final = b"\xc3\x01"
+_CONFLUENT_MARK: Final = b"\x00"
+_HEADER_BYTES: Final = {_SINGLE_OBJECT_MARK: 10, _CONFLUENT_MARK: 5}
+
+
+class UndecodableMessage(ValueError):
+    """A Kafka message that is no event of ours; the text says at which byte or name it fails."""
+
+
+class SchemaIds(Protocol):
+    """Where Confluent schema ids come from."""
+
+    def id_of(self, full_name: str) -> int:
+        """Return the registry's id of our current schema of `full_name`."""
+
+    def schema_of(self, schema_id: int) -> dict[str, Any]:
+        """Return the writer's schema registered under `schema_id`; KeyError when there is none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Contract:
+    event_type: type[Event]
+    schema: dict[str, Any]
+    parsed: Any
+    fingerprint: bytes
+
+
+def _load(event_type: type[Event]) -> _Contract:
+    text = (resources.files("schemas") / "avro" / f"{NAMESPACE}.{event_type.__name__}.avsc").read_text("utf-8")
+    schema = json.loads(text)
+    return _Contract(event_type, schema, parse_schema(schema), _fingerprint(schema))
+
+
+def _fingerprint(schema: Mapping[str, Any]) -> bytes:
+    canonical = to_parsing_canonical_form(parse_schema(dict(schema)))
+    return bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+
+
+_BY_TYPE: Final = {event_type: _load(event_type) for event_type in EVENT_TYPES}
+_BY_NAME: Final = {f"{NAMESPACE}.{event_type.__name__}": contract for event_type, contract in _BY_TYPE.items()}
+_BY_FINGERPRINT: Final = {contract.fingerprint: contract for contract in _BY_TYPE.values()}
+
+
+def full_name(event_type: type[Event]) -> str:
+    """Return the event's full name, e.g. `docfleet.v1.ClassificationStarted`: Avro name and `ce_type`."""
+    return f"{NAMESPACE}.{event_type.__name__}"
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """Return the current Avro schema of the event called `name` in full."""
+    return _BY_NAME[name].schema
+
+
+def encode(event: Event, schema_ids: SchemaIds | None = None) -> bytes:
+    """Return the message value: Confluent framing when `schema_ids` are given, else single-object encoding."""
+    contract = _BY_TYPE[type(event)]
+    body = io.BytesIO()
+    if schema_ids is None:
+        body.write(_SINGLE_OBJECT_MARK + contract.fingerprint)
+    else:
+        body.write(_CONFLUENT_MARK + schema_ids.id_of(full_name(type(event))).to_bytes(4, "big"))
+    fastavro.schemaless_writer(body, contract.parsed, _to_record(event))
+    return body.getvalue()
+
+
+def decode(value: bytes | None, schema_ids: SchemaIds | None = None) -> Event:
+    """Return the event in a message value of either framing.
+
+    Raises:
+        UndecodableMessage: the bytes are no event of this system, or need a registry that is not set.
+
+    """
+    if not value:
+        raise UndecodableMessage("the message has no value")
+    mark = next((m for m in _HEADER_BYTES if value.startswith(m)), None)
+    if mark is None:
+        raise UndecodableMessage(f"unknown framing: first bytes {value[:2].hex()}, expected c301 or 00")
+    header = value[: _HEADER_BYTES[mark]]
+    if mark == _SINGLE_OBJECT_MARK:
+        contract = _BY_FINGERPRINT.get(header[2:])
+        if contract is None:
+            raise UndecodableMessage(f"unknown schema fingerprint {header[2:].hex()}")
+        writer = contract.parsed
+    else:
+        writer = _registered(int.from_bytes(header[1:], "big"), schema_ids)
+        contract = _BY_NAME.get(writer["name"])
+        if contract is None:
+            raise UndecodableMessage(f"schema {writer['name']} is no event of this system")
+    try:
+        record = fastavro.schemaless_reader(io.BytesIO(value[len(header) :]), writer, contract.parsed)
+        return _from_record(contract.event_type, record)
+    except (EOFError, ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        raise UndecodableMessage(f"{contract.schema['name']} with a broken body: {error}") from error
+
+
+def headers_of(event: Event, *, source: str, traceparent: str | None) -> Headers:
+    """Return the CloudEvents 1.0 binary-mode headers; `source` is the service, e.g. `producer_api`."""
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": str(event_id(event)),
+        "ce_type": full_name(type(event)),
+        "ce_source": f"/docfleet/{source}",
+        "ce_time": event.occurred_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "ce_subject": str(event.job_id),
+        "ce_partitionkey": str(event.job_id),
+    }
+    if traceparent:
+        headers["traceparent"] = traceparent
+    return [(name, text.encode()) for name, text in headers.items()] + [("content-type", CONTENT_TYPE)]
+
+
+def header(headers: Sequence[tuple[str, bytes | None]] | None, name: str) -> str | None:
+    """Return the text of the last header called `name`, None when there is none or it is no UTF-8."""
+    for key, value in reversed(headers or ()):
+        if key == name and value is not None:
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return None
+    return None
+
+
+def _registered(schema_id: int, schema_ids: SchemaIds | None) -> Any:
+    if schema_ids is None:
+        raise UndecodableMessage(f"Confluent framing with schema id {schema_id}, but SCHEMA_REGISTRY_URL is not set")
+    try:
+        return parse_schema(schema_ids.schema_of(schema_id))
+    except KeyError as error:
+        raise UndecodableMessage(f"the registry has no schema with id {schema_id}") from error
+
+
+def _to_record(event: Event) -> dict[str, Any]:
+    record = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in record.items()}
+
+
+def _from_record(event_type: type[Event], record: Any) -> Event:
+    known = {field.name for field in dataclasses.fields(event_type)}
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in record.items()}
+    return event_type(**{name: value for name, value in values.items() if name in known})
+
+
+def utc(at: datetime) -> str:
+    """Return an aware time as RFC 3339 in UTC with a `Z`, as in every JSON and header of this system."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def new_traceparent(trace_id: uuid.UUID, span_id: bytes) -> str:
+    """Return a W3C `traceparent` (version 00, sampled) from a random 16-byte trace id and 8-byte span id."""
+    return f"00-{trace_id.hex}-{span_id.hex()}-01"
