@@ -1,0 +1,1 @@
+"""The worker: from a job to its result event."""

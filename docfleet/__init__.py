@@ -1,0 +1,1 @@
+"""What all services stand on, and the command. Never imports a service."""

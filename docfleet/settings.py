@@ -114,7 +114,8 @@ class KafkaSettings(Settings):
     schema_registry_url: str | None = Field(
         None,
         alias="SCHEMA_REGISTRY_URL",
-        description="Confluent-compatible schema registry. Set: Confluent wire format; not set: Avro single-object encoding.",
+        description="Confluent-compatible schema registry. When set, events are in Confluent wire format, "
+        "otherwise in Avro single-object encoding.",
     )
 
 
@@ -133,7 +134,8 @@ class ObjectSettings(Settings):
     storage_emulator_host: str | None = Field(
         None,
         alias="STORAGE_EMULATOR_HOST",
-        description="Address of a GCS-protocol server other than Google's; without it Google's, by its default credentials.",
+        description="Address of a GCS-protocol server other than Google's. When not set, Google's own, "
+        "by the default credentials.",
     )
     bucket: str = Field("docfleet", min_length=3, description="Bucket that holds the documents.")
     object_timeout_seconds: float = Field(30.0, gt=0, description="Most time for one call to the object store.")

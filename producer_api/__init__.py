@@ -1,0 +1,1 @@
+"""The ingress: from a client's request to a durable job."""

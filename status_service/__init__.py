@@ -1,0 +1,1 @@
+"""The projection of events into Postgres, and the client's lookups."""

@@ -1,0 +1,1 @@
+"""Torch lives here only: the model bundle and the thread that runs it."""
