@@ -1,0 +1,240 @@
+"""A PDF through PDFium: text lines with boxes and type, and the picture of a page at a pixel size.
+
+Rendering aims at a number of pixels, never at a dpi: a page may be 2^31 points high. PDFium is not
+thread-safe and this process has one thread. Structure comes from `structure.py`, text of scanned
+pages from `ocr.py`; both are loaded when a page first needs them.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import pypdfium2 as pdfium
+import pypdfium2.raw as raw
+from numpy.typing import NDArray
+
+from classifier_worker.core.page import Box, Line, Page, Structure
+from classifier_worker.reader import ink
+from classifier_worker.reader.pages import PageFault
+from classifier_worker.reader.wire import LINES_MAX, TEXT_CHARS_MAX, ReadRequest
+from schemas.errors import DocfleetError, ErrorCode
+
+#: FPDF_GetLastError
+_ERROR_PASSWORD: Final = 4
+_ERROR_SECURITY: Final = 5
+_RENDER_FLAGS: Final = raw.FPDF_ANNOT | raw.FPDF_REVERSE_BYTE_ORDER | raw.FPDF_RENDER_LIMITEDIMAGECACHE
+_BOLD_WEIGHT: Final = 600
+#: Beyond this many drawn objects a page is certainly not empty; counting on would cost time.
+_OBJECTS_LOOKED_AT: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where the visible page lies in PDF user space (points, origin bottom left) and how it is turned."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+    quarter_turns: int  #: clockwise, as /Rotate
+
+    def box(self, left: float, bottom: float, right: float, top: float) -> Box | None:
+        """Return a rectangle of user space as a fraction of the page as it is shown; None when it lies outside."""
+        width, height = self.right - self.left, self.top - self.bottom
+        u0, u1 = sorted(((left - self.left) / width, (right - self.left) / width))
+        v0, v1 = sorted(((self.top - top) / height, (self.top - bottom) / height))
+        for _ in range(self.quarter_turns):
+            u0, v0, u1, v1 = 1 - v1, u0, 1 - v0, u1
+        if not (u0 < 1 and v0 < 1 and u1 > 0 and v1 > 0):
+            return None
+        return Box(left=max(u0, 0.0), top=max(v0, 0.0), right=min(u1, 1.0), bottom=min(v1, 1.0))
+
+
+class OpenPdf:
+    """A PDF that PDFium could open, if need be after it rebuilt the cross-reference table."""
+
+    is_image = False
+
+    def __init__(self, file: BinaryIO, size_bytes: int, request: ReadRequest) -> None:
+        self._request = request
+        is_whole = bool(getattr(file, "is_whole", False))
+        try:
+            # From memory PDFium reads without a call back into Python for each 512 bytes.
+            self._document = pdfium.PdfDocument(file.read(size_bytes) if is_whole else file)
+            self.total_pages = len(self._document)
+        except pdfium.PdfiumError as error:
+            raise _open_error(error) from error
+
+    def page(self, number: int) -> Page:
+        """Read page `number`: text, picture, and structure or OCR where the request and the page ask for it."""
+        try:
+            page = self._document[number - 1]
+        except pdfium.PdfiumError as error:
+            raise PageFault("The page could not be loaded: its description in the PDF is damaged.") from error
+        try:
+            return self._read(page, number)
+        finally:
+            page.close()
+
+    def close(self) -> None:
+        """Let PDFium forget the document."""
+        self._document.close()
+
+    def _read(self, page: Any, number: int) -> Page:  # noqa: ANN401 - pypdfium2 is untyped
+        width_points, height_points = page.get_size()
+        if not (width_points > 0 and height_points > 0):
+            raise PageFault(f"The page is {width_points:g} x {height_points:g} points large, so nothing is on it.")
+        geometry = geometry_of(page)
+        lines, fonts = text_lines(page, geometry)
+        text = "\n".join(line.text for line in lines)[:TEXT_CHARS_MAX]
+        image = render(page, self._request.image_px)
+        source: Any = "layer" if text else "none"
+        if self._request.ocr and ink.is_thin(text) and not ink.is_blank(image) and _may_show_text(page):
+            from classifier_worker.reader import ocr
+
+            seen = ocr.read_lines(render(page, ocr.PAGE_PX))
+            seen_text = "\n".join(line.text for line in seen)
+            if ink.letters(seen_text) > ink.letters(text) or ink.is_garbage(text):
+                lines, text, source = list(seen), seen_text, "ocr" if seen else "none"
+        structure: Structure | None = None
+        if number <= self._request.structure_pages:
+            from classifier_worker.reader import structure as drawn
+
+            structure = drawn.structure_of(self._document, number, fonts)
+        return Page(
+            number=number,
+            width_points=width_points,
+            height_points=height_points,
+            text=text,
+            text_source=source,
+            lines=tuple(lines),
+            structure=structure,
+            image=image,
+        )
+
+
+def _open_error(error: Any) -> DocfleetError:  # noqa: ANN401
+    if error.err_code == _ERROR_PASSWORD:
+        return DocfleetError(ErrorCode.PASSWORD_REQUIRED)
+    if error.err_code == _ERROR_SECURITY:
+        return DocfleetError(
+            ErrorCode.UNREADABLE_DOCUMENT, "The PDF is encrypted by a method that is not supported (not a password)."
+        )
+    if error.err_code in (None, 0):
+        return DocfleetError(ErrorCode.NO_PAGES)
+    return DocfleetError(
+        ErrorCode.UNREADABLE_DOCUMENT, "The PDF could not be opened: its structure is damaged beyond repair."
+    )
+
+
+def geometry_of(page: Any) -> Geometry:  # noqa: ANN401
+    """Return the visible box of a loaded page and its rotation."""
+    left, bottom, right, top = page.get_bbox()
+    return Geometry(left, bottom, right, top, page.get_rotation() // 90)
+
+
+def render(page: Any, long_side_px: int) -> NDArray[np.uint8]:  # noqa: ANN401
+    """Return the page as RGB, uint8, (height, width, 3), the long side `long_side_px`, both sides at least 1."""
+    width_points, height_points = page.get_size()
+    scale = long_side_px / max(width_points, height_points)
+    width_px = min(max(round(width_points * scale), 1), long_side_px)
+    height_px = min(max(round(height_points * scale), 1), long_side_px)
+    pixels = np.full((height_px, width_px, 3), 255, np.uint8)
+    bitmap = raw.FPDFBitmap_CreateEx(
+        width_px, height_px, raw.FPDFBitmap_BGR, pixels.ctypes.data_as(ctypes.c_void_p), width_px * 3
+    )
+    if not bitmap:
+        raise MemoryError
+    try:
+        raw.FPDF_RenderPageBitmap(bitmap, page, 0, 0, width_px, height_px, 0, _RENDER_FLAGS)
+    finally:
+        raw.FPDFBitmap_Destroy(bitmap)
+    return pixels
+
+
+def text_lines(page: Any, geometry: Geometry) -> tuple[list[Line], tuple[str, ...]]:  # noqa: ANN401
+    """Return the lines of the text layer that lie on the visible page, in PDFium's order, and the font names.
+
+    Cut at LINES_MAX lines and TEXT_CHARS_MAX characters. Box and size of a line come from its first and
+    last letter: a call into PDFium for each letter would cost more than all the rest.
+    """
+    try:
+        textpage = page.get_textpage()
+    except pdfium.PdfiumError:
+        return [], ()
+    try:
+        return _text_lines(textpage, geometry)
+    finally:
+        textpage.close()
+
+
+def _text_lines(textpage: Any, geometry: Geometry) -> tuple[list[Line], tuple[str, ...]]:  # noqa: ANN401
+    lines: list[Line] = []
+    fonts: dict[str, None] = {}
+    count = min(textpage.count_chars(), TEXT_CHARS_MAX)
+    text = textpage.get_text_range(0, count) if count else ""
+    font_name = ctypes.create_string_buffer(128)
+    font_flags = ctypes.c_int()
+    rect = raw.FS_RECTF()
+    for start, line_text in _split(text):
+        first = raw.FPDFText_GetCharIndexFromTextIndex(textpage, start)
+        last = raw.FPDFText_GetCharIndexFromTextIndex(textpage, start + len(line_text) - 1)
+        if first < 0 or not raw.FPDFText_GetLooseCharBox(textpage, first, rect):
+            continue
+        left, bottom, right, top = rect.left, rect.bottom, rect.right, rect.top
+        glyph = geometry.box(left, bottom, right, top)
+        if last > first and raw.FPDFText_GetLooseCharBox(textpage, last, rect):
+            left, bottom = min(left, rect.left), min(bottom, rect.bottom)
+            right, top = max(right, rect.right), max(top, rect.top)
+        box = geometry.box(left, bottom, right, top)
+        if box is None:
+            continue
+        written = raw.FPDFText_GetFontInfo(textpage, first, font_name, 128, font_flags)
+        name = font_name.raw[: max(min(written, 128) - 1, 0)].decode("utf-8", "replace")
+        fonts[name.partition("+")[2] or name] = None
+        lines.append(
+            Line(
+                text=line_text,
+                box=box,
+                size=(glyph.bottom - glyph.top) if glyph else 0.0,
+                is_bold=_is_bold(name, raw.FPDFText_GetFontWeight(textpage, first)),
+            )
+        )
+        if len(lines) == LINES_MAX:
+            break
+    return lines, tuple(name for name in fonts if name)
+
+
+def _split(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the position and the text of each line that has more than white space in it."""
+    position = 0
+    for line in text.split("\n"):
+        bare = line.strip()
+        if bare:
+            # NUL and lone surrogates come from broken font maps; neither survives JSON and a database
+            clean = bare.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+            yield position + line.index(bare[0]), clean or "?"
+        position += len(line) + 1
+
+
+def _is_bold(font_name: str, weight: int) -> bool:
+    lowered = font_name.lower()
+    return weight >= _BOLD_WEIGHT or "bold" in lowered or "black" in lowered or "heavy" in lowered
+
+
+def _may_show_text(page: Any) -> bool:  # noqa: ANN401
+    """Whether something on the page could be text that is not in its text layer: a picture, or many drawn paths."""
+    count = raw.FPDFPage_CountObjects(page)
+    paths = 0
+    for index in range(min(count, _OBJECTS_LOOKED_AT)):
+        kind = raw.FPDFPageObj_GetType(raw.FPDFPage_GetObject(page, index))
+        if kind in (raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM, raw.FPDF_PAGEOBJ_SHADING):
+            return True
+        paths += kind == raw.FPDF_PAGEOBJ_PATH
+    return paths >= _PATHS_OF_DRAWN_TEXT or raw.FPDFPage_GetAnnotCount(page) > 0
+
+
+#: Letters turned into outlines: fewer paths than this are rules and boxes.
+_PATHS_OF_DRAWN_TEXT: Final = 30

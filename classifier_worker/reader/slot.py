@@ -1,0 +1,136 @@
+"""One reader child as its parent sees it: how it is started, spoken to, killed and what it died of."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from classifier_worker.reader import wire
+
+#: What a child needs of its parent's environment: to find Python, its packages and the text encoding.
+_INHERITED: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_FIXED: Final = {
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "PYTHONNOUSERSITE": "1",
+}
+#: How often a waiting parent looks at deadline, cancellation and the child's memory.
+POLL_SECONDS: Final = 0.05
+_STDERR_TAIL_BYTES: Final = 2000
+_REAP_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a child ended: its exit code (minus the signal's number when one killed it), peak memory and last words."""
+
+    exit_code: int
+    peak_bytes: int
+    stderr: str
+
+    def __str__(self) -> str:
+        if self.exit_code < 0:
+            return f"killed by {signal.Signals(-self.exit_code).name}"
+        return f"exit code {self.exit_code}"
+
+
+class ReaderChild:
+    """A child process and the channel to it; used by one thread at a time."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", channel: wire.Channel, stderr: int) -> None:
+        self.channel = channel
+        self.documents = 0
+        self.killed_because = ""
+        self._process = process
+        self._stderr = stderr
+        self._death: Death | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def resident_bytes(self) -> int:
+        """Its resident memory now; 0 when it is gone."""
+        try:
+            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
+        except OSError:
+            return 0
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+
+    def wait_ready(self, on_wait: Callable[[], None]) -> None:
+        """Return when the child says that it can read; `wire.PeerGone` or `wire.BrokenProtocol` when it cannot."""
+        header, _ = self.channel.receive(0, on_wait=on_wait)
+        if header["kind"] != "ready":
+            raise wire.BrokenProtocol(f"{header['kind']!r} before ready")
+
+    def kill(self, because: str) -> None:
+        """SIGKILL; whoever reads from it then meets `wire.PeerGone` and can ask why."""
+        self.killed_because = self.killed_because or because
+        if self._death is None:
+            self._process.kill()
+
+    def bury(self) -> Death:
+        """Reap the child (killed when it does not end by itself) and return how it ended."""
+        if self._death is not None:
+            return self._death
+        self.channel.sock.close()
+        status, usage = self._reap()
+        # Popen would wait for the pid again, which by then may be another process's
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        size = os.fstat(self._stderr).st_size
+        tail = os.pread(self._stderr, _STDERR_TAIL_BYTES, max(size - _STDERR_TAIL_BYTES, 0))
+        os.close(self._stderr)
+        self._death = Death(self._process.returncode, usage * 1024, tail.decode("utf-8", "replace").strip())
+        return self._death
+
+    def _reap(self) -> tuple[int, int]:
+        """Return wait status and peak resident memory in KiB."""
+        deadline = time.monotonic() + (0.5 if not self.killed_because else _REAP_SECONDS)
+        while time.monotonic() < deadline:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                return status, usage.ru_maxrss
+            time.sleep(0.002)
+        self._process.kill()
+        _, status, usage = os.wait4(self.pid, 0)
+        return status, usage.ru_maxrss
+
+
+def start_child(*, memory_bytes: int, cpu_seconds: float) -> ReaderChild:
+    """Start a child and return at once.
+
+    Call it from a thread that lives as long as the child shall: the kernel kills the child when that
+    thread ends (PR_SET_PDEATHSIG), so that none outlives a worker that was killed.
+    """
+    ours, theirs = socket.socketpair()
+    stderr, stderr_name = tempfile.mkstemp(prefix="reader-stderr-")
+    os.unlink(stderr_name)  # noqa: PTH108
+    try:
+        with theirs:
+            command = [sys.executable, "-m", "classifier_worker.reader.child", str(theirs.fileno()), str(os.getpid())]
+            process = subprocess.Popen(  # noqa: S603 - fixed words and numbers
+                [*command, str(memory_bytes), str(int(cpu_seconds) + 1)],
+                env=_FIXED | {name: os.environ[name] for name in _INHERITED if name in os.environ},
+                cwd=Path(__file__).parents[2],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+    except BaseException:
+        ours.close()
+        os.close(stderr)
+        raise
+    ours.settimeout(POLL_SECONDS)
+    return ReaderChild(process, wire.Channel(ours), stderr)
