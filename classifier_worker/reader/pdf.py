@@ -26,6 +26,10 @@ _ERROR_PASSWORD: Final = 4
 _ERROR_SECURITY: Final = 5
 _RENDER_FLAGS: Final = raw.FPDF_ANNOT | raw.FPDF_REVERSE_BYTE_ORDER | raw.FPDF_RENDER_LIMITEDIMAGECACHE
 _BOLD_WEIGHT: Final = 600
+_BOLD_WORDS: Final = ("bold", "black", "heavy")
+_FONT_NAME_BYTES: Final = 128
+#: Letters turned into outlines: fewer paths than this are rules and boxes.
+_PATHS_OF_DRAWN_TEXT: Final = 30
 #: Beyond this many drawn objects a page is certainly not empty; counting on would cost time.
 _OBJECTS_LOOKED_AT: Final = 400
 
@@ -43,13 +47,19 @@ class Geometry:
     def box(self, left: float, bottom: float, right: float, top: float) -> Box | None:
         """Return a rectangle of user space as a fraction of the page as it is shown; None when it lies outside."""
         width, height = self.right - self.left, self.top - self.bottom
-        u0, u1 = sorted(((left - self.left) / width, (right - self.left) / width))
-        v0, v1 = sorted(((self.top - top) / height, (self.top - bottom) / height))
+        u0, u1 = (left - self.left) / width, (right - self.left) / width
+        v0, v1 = (self.top - top) / height, (self.top - bottom) / height
         for _ in range(self.quarter_turns):
             u0, v0, u1, v1 = 1 - v1, u0, 1 - v0, u1
         if not (u0 < 1 and v0 < 1 and u1 > 0 and v1 > 0):
             return None
-        return Box(left=max(u0, 0.0), top=max(v0, 0.0), right=min(u1, 1.0), bottom=min(v1, 1.0))
+        return Box(u0 if u0 > 0 else 0.0, v0 if v0 > 0 else 0.0, u1 if u1 < 1 else 1.0, v1 if v1 < 1 else 1.0)
+
+    def height_of(self, left: float, bottom: float, right: float, top: float) -> float:
+        """Return the height of a rectangle of user space as it is shown, as a fraction of the page, 0..1."""
+        if self.quarter_turns % 2:
+            return min(max((right - left) / (self.right - self.left), 0.0), 1.0)
+        return min(max((top - bottom) / (self.top - self.bottom), 0.0), 1.0)
 
 
 class OpenPdf:
@@ -72,6 +82,9 @@ class OpenPdf:
         try:
             page = self._document[number - 1]
         except pdfium.PdfiumError as error:
+            if self.total_pages == 1:
+                # PDFium counts one page in a page tree without any
+                raise DocfleetError(ErrorCode.NO_PAGES, "The PDF has no pages: none could be found in it.") from error
             raise PageFault("The page could not be loaded: its description in the PDF is damaged.") from error
         try:
             return self._read(page, number)
@@ -171,40 +184,65 @@ def text_lines(page: Any, geometry: Geometry) -> tuple[list[Line], tuple[str, ..
 
 
 def _text_lines(textpage: Any, geometry: Geometry) -> tuple[list[Line], tuple[str, ...]]:  # noqa: ANN401
+    # This loop runs for each line of each page, so it calls PDFium as little as it can and on the bare handle.
+    handle, rect, type_of = textpage.raw, raw.FS_RECTF(), _Typefaces()
+    chars = raw.FPDFText_CountChars(handle)
+    count = min(chars, TEXT_CHARS_MAX)
+    text = textpage.get_text_range(0, count) if count > 0 else ""
+    is_one_to_one = len(text) == chars  # else letters without a Unicode value shift the positions
     lines: list[Line] = []
-    fonts: dict[str, None] = {}
-    count = min(textpage.count_chars(), TEXT_CHARS_MAX)
-    text = textpage.get_text_range(0, count) if count else ""
-    font_name = ctypes.create_string_buffer(128)
-    font_flags = ctypes.c_int()
-    rect = raw.FS_RECTF()
     for start, line_text in _split(text):
-        first = raw.FPDFText_GetCharIndexFromTextIndex(textpage, start)
-        last = raw.FPDFText_GetCharIndexFromTextIndex(textpage, start + len(line_text) - 1)
-        if first < 0 or not raw.FPDFText_GetLooseCharBox(textpage, first, rect):
+        first, last = start, start + len(line_text) - 1
+        if not is_one_to_one:
+            first = raw.FPDFText_GetCharIndexFromTextIndex(handle, first)
+            last = raw.FPDFText_GetCharIndexFromTextIndex(handle, last)
+        if first < 0 or not raw.FPDFText_GetLooseCharBox(handle, first, rect):
             continue
-        left, bottom, right, top = rect.left, rect.bottom, rect.right, rect.top
-        glyph = geometry.box(left, bottom, right, top)
-        if last > first and raw.FPDFText_GetLooseCharBox(textpage, last, rect):
+        glyph = left, bottom, right, top = rect.left, rect.bottom, rect.right, rect.top
+        if last > first and raw.FPDFText_GetLooseCharBox(handle, last, rect):
             left, bottom = min(left, rect.left), min(bottom, rect.bottom)
             right, top = max(right, rect.right), max(top, rect.top)
         box = geometry.box(left, bottom, right, top)
-        if box is None:
-            continue
-        written = raw.FPDFText_GetFontInfo(textpage, first, font_name, 128, font_flags)
-        name = font_name.raw[: max(min(written, 128) - 1, 0)].decode("utf-8", "replace")
-        fonts[name.partition("+")[2] or name] = None
-        lines.append(
-            Line(
-                text=line_text,
-                box=box,
-                size=(glyph.bottom - glyph.top) if glyph else 0.0,
-                is_bold=_is_bold(name, raw.FPDFText_GetFontWeight(textpage, first)),
-            )
-        )
-        if len(lines) == LINES_MAX:
-            break
-    return lines, tuple(name for name in fonts if name)
+        if box is not None:
+            is_bold = type_of.is_bold(handle, first)
+            lines.append(Line(text=line_text, box=box, size=geometry.height_of(*glyph), is_bold=is_bold))
+            if len(lines) == LINES_MAX:
+                break
+    return lines, type_of.names()
+
+
+class _Typefaces:
+    """The fonts of a page; each is asked for its name and weight once."""
+
+    def __init__(self) -> None:
+        self._is_bold: dict[int, bool] = {}
+        self._names: dict[str, None] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the font names met, without the tag of a subset."""
+        return tuple(self._names)
+
+    def is_bold(self, textpage: Any, char: int) -> bool:  # noqa: ANN401
+        """Whether this letter is set in a bold face."""
+        text_object = raw.FPDFText_GetTextObject(textpage, char)
+        font = raw.FPDFTextObj_GetFont(text_object) if text_object else None
+        if not font:
+            return False
+        address = ctypes.addressof(font.contents)
+        known = self._is_bold.get(address)
+        if known is None:
+            known = self._is_bold[address] = self._ask(font)
+        return known
+
+    def _ask(self, font: Any) -> bool:  # noqa: ANN401
+        buffer = ctypes.create_string_buffer(_FONT_NAME_BYTES)
+        written = raw.FPDFFont_GetBaseFontName(font, buffer, _FONT_NAME_BYTES)
+        name = buffer.raw[: max(min(written, _FONT_NAME_BYTES) - 1, 0)].decode("utf-8", "replace")
+        name = name.partition("+")[2] or name
+        if name:
+            self._names[name] = None
+        lowered = name.lower()
+        return any(word in lowered for word in _BOLD_WORDS) or raw.FPDFFont_GetWeight(font) >= _BOLD_WEIGHT
 
 
 def _split(text: str) -> Iterator[tuple[int, str]]:
@@ -219,11 +257,6 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
         position += len(line) + 1
 
 
-def _is_bold(font_name: str, weight: int) -> bool:
-    lowered = font_name.lower()
-    return weight >= _BOLD_WEIGHT or "bold" in lowered or "black" in lowered or "heavy" in lowered
-
-
 def _may_show_text(page: Any) -> bool:  # noqa: ANN401
     """Whether something on the page could be text that is not in its text layer: a picture, or many drawn paths."""
     count = raw.FPDFPage_CountObjects(page)
@@ -234,7 +267,3 @@ def _may_show_text(page: Any) -> bool:  # noqa: ANN401
             return True
         paths += kind == raw.FPDF_PAGEOBJ_PATH
     return paths >= _PATHS_OF_DRAWN_TEXT or raw.FPDFPage_GetAnnotCount(page) > 0
-
-
-#: Letters turned into outlines: fewer paths than this are rules and boxes.
-_PATHS_OF_DRAWN_TEXT: Final = 30

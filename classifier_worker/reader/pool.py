@@ -57,6 +57,12 @@ class ReaderPool:
         """How many documents are being read now."""
         return len(self._busy)
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the children that can read or are reading, the next one to work first."""
+        with self._change:
+            return tuple(child.pid for child in (*self._busy, *reversed(self._idle)))
+
     def start(self) -> None:
         """Start the children and return when the first can read; RuntimeError when none can be started."""
         self._keeper.start()

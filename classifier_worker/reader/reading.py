@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from classifier_worker.core.page import Document, Page, UnreadPage
 from classifier_worker.reader import wire
 from classifier_worker.reader.ranges import READ_AHEAD_BYTES_MAX
-from classifier_worker.reader.slot import ReaderChild
+from classifier_worker.reader.slot import POLL_SECONDS, ReaderChild
 from classifier_worker.reader.wire import ReadRequest
 from schemas.errors import DocfleetError, ErrorCode
 
@@ -133,6 +133,7 @@ class Reading:
         self._on_page: OnPage | None = None
         self._cancelled: threading.Event | None = None
         self._deadline = time.monotonic() + limits.document_seconds
+        self._next_check = 0.0
         self._total_pages = 0
         self._is_image = False
         self._pages: list[Page | UnreadPage] = []
@@ -185,10 +186,13 @@ class Reading:
 
     def _check(self) -> None:
         """Kill the child when its time, its memory or its job is over; called while waiting for it."""
-        child, limits = self._child, self._limits
+        child, limits, now = self._child, self._limits, time.monotonic()
+        if now < self._next_check:
+            return
+        self._next_check = now + POLL_SECONDS
         if self._cancelled is not None and self._cancelled.is_set():
             child.kill("cancelled")
-        elif time.monotonic() > self._deadline:
+        elif now > self._deadline:
             child.kill("deadline")
         elif child.resident_bytes > limits.memory_bytes:
             child.kill("memory")
