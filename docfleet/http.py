@@ -64,12 +64,14 @@ def application(service: str, health: Health, **options: Any) -> web.Application
     return app
 
 
-async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
+async def listen(
+    app: web.Application, host: str, port: int, *, finish_seconds: float = 60.0
+) -> tuple[web.AppRunner, int]:
     """Start to answer and return the runner, whose cleanup ends it, and the port (a free one for port 0).
 
-    A client that goes away cancels its handler.
+    A client that goes away cancels its handler. The cleanup gives requests in flight `finish_seconds`.
     """
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=finish_seconds)
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=1024, reuse_address=True).start()
     return runner, int(runner.addresses[0][1])

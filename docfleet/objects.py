@@ -119,6 +119,11 @@ class ObjectStore:
             except NotFound:
                 return
 
+    def ping(self) -> None:
+        """Return when the bucket answers, by one small request without retries; raises when it does not."""
+        with _translated(""):
+            self._bucket.blob("ping").exists(timeout=2.0, retry=None)
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

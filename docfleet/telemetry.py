@@ -55,11 +55,13 @@ class Health:
     """What the probes answer.
 
     Live: the process's own loop turns (never a dependency, or a broken database would restart
-    every pod). Ready: it is started, not stopping, and each check answers None within its time.
+    every pod). Ready: it is started, not stopping, and each check answers None within its time. What
+    an optional check says is shown as `degraded` and leaves the service ready.
     """
 
     def __init__(self, checks: dict[str, Check] | None = None, *, check_seconds: float = 3.0) -> None:
         self.checks: dict[str, Check] = checks or {}
+        self.optional_checks: dict[str, Check] = {}
         self.is_started = False
         self.is_stopping = False
         self.liveness: Callable[[], str | None] = lambda: None
@@ -71,8 +73,11 @@ class Health:
             return {"service": "stopping"}
         if not self.is_started:
             return {"service": "starting"}
-        answers = await asyncio.gather(*(self._ask(check) for check in self.checks.values()))
-        return {name: fault for name, fault in zip(self.checks, answers, strict=True) if fault}
+        return await self._faults_of(self.checks)
+
+    async def _faults_of(self, checks: dict[str, Check]) -> dict[str, str]:
+        answers = await asyncio.gather(*(self._ask(check) for check in checks.values()))
+        return {name: fault for name, fault in zip(checks, answers, strict=True) if fault}
 
     async def _ask(self, check: Check) -> str | None:
         try:
@@ -91,8 +96,10 @@ class Health:
         return web.json_response({"status": "live" if fault is None else fault}, status=200 if fault is None else 503)
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        faults = await self.faults()
+        faults, degraded = await asyncio.gather(self.faults(), self._faults_of(self.optional_checks))
         body = {"status": "not ready" if faults else "ready", "faults": faults}
+        if degraded:
+            body["degraded"] = degraded
         return web.json_response(body, status=503 if faults else 200)
 
 

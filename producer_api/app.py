@@ -1,0 +1,155 @@
+"""The composition root of producer_api: what exists, in which order it starts, in which order it stops."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final
+
+from aiohttp import web
+
+from docfleet.api_keys import ApiKeys
+from docfleet.http import application, listen
+from docfleet.kafka import Publisher
+from docfleet.objects import ObjectStore
+from docfleet.postgres import open_pool
+from docfleet.stopping import Deadline, stop_requested
+from docfleet.telemetry import Health, log_to_stderr
+from producer_api import docs_page
+from producer_api.addresses import Allowed
+from producer_api.admission import Admission, Leases
+from producer_api.document import Storage
+from producer_api.outbox import Outbox
+from producer_api.routes import ADMISSION, API_KEYS, LIMITS, routes
+from producer_api.settings import ProducerSettings
+from producer_api.store import UNAVAILABLE, Store
+from producer_api.upload import UploadLimits
+from schemas.errors import DocfleetError
+
+SERVICE: Final = "producer_api"
+
+_log = logging.getLogger(__name__)
+
+#: Calls to the object store at a time; each is a thread with a connection.
+_STORE_THREADS: Final = 32
+#: Of the stop budget, what finishing requests leaves for the outbox.
+_FLUSH_SECONDS: Final = 3.0
+
+
+class Service:
+    """Everything that one process of producer_api is made of."""
+
+    def __init__(self, settings: ProducerSettings) -> None:
+        self.settings = settings
+        self.pool = open_pool(settings.database_url.get_secret_value(), max_size=settings.database_pool_size)
+        self.store = Store(self.pool)
+        self.publisher = Publisher(settings, source=SERVICE, message_timeout_seconds=settings.publish_timeout_seconds)
+        self.outbox = Outbox(self.publisher, self.store)
+        self.threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="objects")
+        self.objects = ObjectStore(settings, connections=_STORE_THREADS)
+        self.storage = Storage(self.objects, self.threads, settings.upload_max_bytes, settings.upload_memory_bytes)
+        self.allowed = Allowed.parse(settings.file_url_allow)
+        self.health = Health({"postgres": self._postgres, "object_store": self._object_store})
+        self.health.optional_checks["kafka"] = self._kafka
+        self.health.liveness = lambda: None if not self.has_died.is_set() else "a background task died"
+        self.has_died = asyncio.Event()
+        self.deadline = Deadline(settings.stop_deadline_seconds)
+
+    def admission(self) -> Admission:
+        """Return the admission; its leases outlive what they guard."""
+        leases = Leases(
+            idempotency_seconds=self.settings.idempotency_lease_seconds,
+            publish_seconds=self.settings.publish_timeout_seconds + 5.0,
+            terms_seconds=self.settings.key_cache_seconds,
+        )
+        return Admission(self.store, self.storage, self.outbox, leases=leases, wake_fetcher=lambda: None)
+
+    async def run(self, _app: web.Application) -> AsyncIterator[None]:
+        """Start what the handlers need; when they are done, publish what is left and close."""
+        await self.pool.open(wait=False)
+        background = [asyncio.create_task(self._guarded(self.outbox.run()))]
+        yield
+        await self.outbox.drain(self.deadline)
+        for task in background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        left = await asyncio.to_thread(self.publisher.close, self.deadline)
+        _log.info("stopped", extra={"action": "stop", "events_left_to_the_relay": left})
+        await self.pool.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.objects.close()
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a loop that never ends by itself; when it does, the process stops and is started anew."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            _log.exception("a background task died", extra={"action": "die"})
+            self.has_died.set()
+
+    async def _postgres(self) -> str | None:
+        try:
+            await self.store.is_migrated()
+        except UNAVAILABLE as error:
+            return f"Postgres is away or not migrated ({type(error).__name__})"
+        return None
+
+    async def _object_store(self) -> str | None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self.threads, self.objects.ping)
+        except DocfleetError as error:
+            return error.sentence
+        return None
+
+    async def _kafka(self) -> str | None:
+        if await asyncio.to_thread(self.publisher.is_reachable):
+            return None
+        return "no broker answers; jobs are accepted and published later"
+
+
+def build(service: Service) -> web.Application:
+    """Return the application; its routes answer as soon as it is started."""
+    settings = service.settings
+    app = application(SERVICE, service.health)
+    app[API_KEYS] = ApiKeys(service.pool, ttl_seconds=settings.key_cache_seconds)
+    app[ADMISSION] = service.admission()
+    app[LIMITS] = UploadLimits(
+        settings.upload_max_bytes, settings.upload_idle_seconds, settings.upload_total_seconds, service.allowed
+    )
+    app.add_routes(routes)
+    docs_page.add_routes(app)
+    app.cleanup_ctx.append(service.run)
+    return app
+
+
+async def serve(settings: ProducerSettings) -> int:
+    """Run the service until SIGTERM and return the process's exit code."""
+    log_to_stderr(SERVICE, settings.log_level)
+    requested = stop_requested()
+    service = Service(settings)
+    runner, port = await listen(
+        build(service),
+        settings.http_host,
+        settings.http_port,
+        finish_seconds=max(0.1, settings.stop_deadline_seconds - _FLUSH_SECONDS),
+    )
+    service.health.is_started = True
+    _log.info("listening", extra={"action": "listen", "host": settings.http_host, "port": port})
+    await _first(requested, service.has_died)
+    service.health.is_stopping = True
+    service.deadline = Deadline(settings.stop_deadline_seconds)
+    _log.info("stopping", extra={"action": "stop"})
+    await runner.cleanup()
+    return 1 if service.has_died.is_set() else 0
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
