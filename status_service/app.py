@@ -1,0 +1,92 @@
+"""The composition root of status_service: builds the parts, starts them, and stops them in order."""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+import psycopg
+from aiohttp import web
+from psycopg_pool import AsyncConnectionPool
+
+from docfleet import http
+from docfleet.api_keys import ApiKeys
+from docfleet.kafka import consumer_config, schema_ids
+from docfleet.postgres import open_pool
+from docfleet.stopping import Deadline, stop_requested
+from docfleet.telemetry import Health, log_to_stderr
+from schemas.topics import STATUS_GROUP
+from status_service.notify import Changes
+from status_service.projector import Intake, Projector
+from status_service.routes import Lookup, add_routes
+from status_service.settings import StatusSettings
+
+logger = logging.getLogger(__name__)
+
+SERVICE: Final = "status_service"
+#: Of the stop deadline: what closing connections may take after the last answer.
+_CLOSING_SECONDS: Final = 2.0
+
+
+async def run(settings: StatusSettings) -> int:
+    """Serve until SIGTERM or SIGINT and return the exit code: 0 after a tidy stop, 1 when the deadline came first."""
+    log_to_stderr(SERVICE, settings.log_level)
+    requested = stop_requested()
+    dsn = settings.database_url.get_secret_value()
+    pool = open_pool(dsn, max_size=settings.database_pool_size)
+    changes = Changes(dsn)
+    projector = Projector(_intake(settings), dsn, schema_ids(settings))
+    health = Health({"postgres": lambda: _postgres_fault(pool), "projector": lambda: _answered(projector.unready())})
+    health.liveness = projector.fault
+
+    await pool.open()
+    listening = asyncio.create_task(changes.listen(), name="listen")
+    projector.start()
+    app = http.application(SERVICE, health)
+    add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=settings.key_cache_seconds), pool, changes))
+    runner, port = await http.listen(app, settings.http_host, settings.http_port)
+    health.is_started = True
+    logger.info("serving on port %d", port, extra={"action": "started", "port": port})
+
+    await requested.wait()
+    deadline = Deadline(settings.stop_deadline_seconds)
+    logger.info("stopping", extra={"action": "stopping"})
+    health.is_stopping = True
+    changes.release()
+    is_tidy = await asyncio.to_thread(projector.stop, deadline)
+    try:
+        await asyncio.wait_for(_close(runner, listening, pool), max(_CLOSING_SECONDS, deadline.remaining()))
+    except TimeoutError:
+        is_tidy = False
+    logger.info("stopped", extra={"action": "stopped", "is_tidy": is_tidy})
+    return 0 if is_tidy else 1
+
+
+def _intake(settings: StatusSettings) -> Intake:
+    config = consumer_config(
+        settings,
+        group_id=STATUS_GROUP,
+        group_protocol=settings.group_protocol,
+        session_timeout_seconds=settings.session_timeout_seconds,
+    )
+    # Unlike jobs, events take microseconds each: a long prefetch is what makes batches large.
+    return Intake(config | {"queued.min.messages": 10_000, "topic.metadata.refresh.interval.ms": 10_000})
+
+
+async def _close(runner: web.AppRunner, listening: asyncio.Task[None], pool: AsyncConnectionPool[Any]) -> None:
+    await runner.cleanup()  # answers what was asked, then closes
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await pool.close()
+
+
+async def _postgres_fault(pool: AsyncConnectionPool[Any]) -> str | None:
+    try:
+        async with pool.connection(timeout=2.0) as connection:
+            await connection.execute("select 1")
+    except psycopg.OperationalError as error:
+        return f"Postgres is away: {error}"
+    return None
+
+
+async def _answered(fault: str | None) -> str | None:
+    return fault

@@ -1,0 +1,113 @@
+"""A projector's own topics, group and database, and what tests do with them."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, TopicPartition
+from psycopg.rows import dict_row
+
+from docfleet.kafka import Publisher, consumer_config
+from docfleet.settings import KafkaSettings
+from docfleet.stack import kafka_server
+from docfleet.stopping import Deadline
+from schemas import events, topics
+from schemas.topics import Topic
+from status_service.projector import Intake, Projector
+
+PARTITIONS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    settings: KafkaSettings
+    dsn: str
+    group: str
+    jobs: Topic
+    events: Topic
+    progress: Topic
+    publisher: Publisher
+
+    @property
+    def topics(self) -> tuple[Topic, Topic, Topic]:
+        return self.jobs, self.events, self.progress
+
+    def topic_of(self, event: events.Event) -> Topic:
+        return next(topic for topic in self.topics if type(event) in topic.event_types)
+
+    def say(self, said: Iterable[events.Event], *, traceparent: str | None = None) -> None:
+        """Publish events in this order and return when all are in their topics."""
+        futures = [self.publisher.publish(self.topic_of(one), one, traceparent=traceparent) for one in said]
+        for future in futures:
+            future.result(20)
+
+    def say_bytes(self, topic: Topic, value: bytes | None, key: bytes = b"k") -> None:
+        self.publisher.forward(topic, key, value, []).result(20)
+
+    def projector(self, *, group_protocol: str = "classic", session_timeout_seconds: float = 6.0) -> Projector:
+        config = consumer_config(
+            self.settings,
+            group_id=self.group,
+            group_protocol=group_protocol,
+            session_timeout_seconds=session_timeout_seconds,
+        )
+        return Projector(Intake(config, self.group, self.topics), self.dsn)
+
+    @contextmanager
+    def projecting(self, **options: Any) -> Iterator[Projector]:
+        projector = self.projector(**options)
+        projector.start()
+        try:
+            yield projector
+        finally:
+            assert projector.stop(Deadline(20)), "the projector did not stop"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every job, with its result as text."""
+        with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
+            rows = connection.execute("select *, result::text as result from jobs order by job_id").fetchall()
+        return rows
+
+    def row(self, job_id: object) -> dict[str, Any]:
+        return next((row for row in self.rows() if row["job_id"] == job_id), {})
+
+    def offsets(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """Return (next offset, epoch) of each partition that was ever claimed."""
+        with psycopg.connect(self.dsn) as connection:
+            rows = connection.execute(
+                "select topic, partition, next_offset, owner_epoch from consumer_offsets where consumer_group = %s",
+                (self.group,),
+            ).fetchall()
+        return {(topic, number): (offset, epoch) for topic, number, offset, epoch in rows}
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """Return the end of each partition that has messages."""
+        consumer = Consumer({"bootstrap.servers": self.settings.kafka_bootstrap_servers, "group.id": "ends"})
+        ends = {}
+        for topic in self.topics:
+            for number in range(topic.partitions):
+                _, high = consumer.get_watermark_offsets(TopicPartition(topic.name, number), timeout=10)
+                if high:
+                    ends[topic.name, number] = high
+        consumer.close()
+        return ends
+
+    def is_caught_up(self) -> bool:
+        offsets = self.offsets()
+        return all(offsets.get(partition, (0, 0))[0] == end for partition, end in self.ends().items())
+
+    def close(self) -> None:
+        self.publisher.close(Deadline(5))
+
+
+def new_place(bootstrap_servers: str, dsn: str, unique: str) -> Place:
+    settings = KafkaSettings(kafka_bootstrap_servers=bootstrap_servers)
+    mine = [
+        dataclasses.replace(topic, name=f"{unique}.{topic.name}", partitions=PARTITIONS)
+        for topic in (topics.JOBS, topics.EVENTS, topics.PROGRESS)
+    ]
+    kafka_server.create_topics({"bootstrap.servers": bootstrap_servers}, mine)
+    publisher = Publisher(settings, source="tests")
+    return Place(settings, dsn, f"status-{unique}", *mine, publisher)
