@@ -15,8 +15,9 @@ from confluent_kafka import KafkaException
 from docfleet.kafka import client_config
 from docfleet.postgres import MigrationChanged, migrate
 from docfleet.settings import DatabaseSettings, InvalidSettings, KafkaSettings, ObjectSettings
+from docfleet.stack.faults import StartFailed
 from docfleet.stack.gcs_server import create_bucket
-from docfleet.stack.kafka_server import KafkaFailed, create_topics
+from docfleet.stack.kafka_server import create_topics
 from docfleet.telemetry import log_to_stderr
 from schemas.topics import TOPICS
 
@@ -33,7 +34,7 @@ def prepare(settings: MigrateSettings) -> None:
     """Create what is missing. Blocks.
 
     Raises:
-        psycopg.Error, KafkaException, KafkaFailed, OSError: that server is away or refuses.
+        psycopg.Error, KafkaException, StartFailed, OSError: that server is away or refuses.
         MigrationChanged: a migration that was applied before has another text now.
 
     """
@@ -56,7 +57,7 @@ def main() -> int:
     log_to_stderr("migrate", settings.log_level)
     try:
         prepare(settings)
-    except (psycopg.Error, KafkaException, KafkaFailed, MigrationChanged, OSError) as error:
+    except (psycopg.Error, KafkaException, StartFailed, MigrationChanged, OSError) as error:
         logger.error("not prepared: %s", error, extra={"action": "migrate_failed"})  # noqa: TRY400  # says it all
         return 1
     return 0

@@ -50,7 +50,7 @@ JOBS: Final = Topic(
     "Jobs that wait for a worker.",
     (events.ClassificationRequested,),
     ("producer_api",),
-    ("classifier_worker",),
+    ("classifier_worker", "status_service"),  # the latter to rebuild lost rows of queued jobs
     7 * _DAY_MS,
 )
 EVENTS: Final = Topic(
