@@ -1,0 +1,181 @@
+"""Exact evidence: which phrases of the lexicon, and which of the caller's names, stand on a page, and how large.
+
+Owns text matching. A lexicon entry is a document type with its other names and the phrases that such
+documents carry; this is general knowledge, kept in the bundle's readable files. OCR glues words, so
+phrases are matched with all spaces and punctuation removed; short ones must begin or end at a word.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifier_worker.core.page import Line
+
+_WORD: Final = re.compile(r"[^\W_]+")
+
+#: Letters from which a phrase may stand inside glued text; shorter ones need one or two word boundaries.
+_LETTERS_FREE: Final = 9
+_LETTERS_ONE_BOUNDARY: Final = 5
+#: A phrase that is repeated all over a page is no better than one that stands there a few times.
+_MOST_OCCURRENCES: Final = 8
+#: Words of names that say nothing about the kind of document.
+_EMPTY_WORDS: Final = frozenset(
+    (
+        "a",
+        "an",
+        "and",
+        "de",
+        "der",
+        "des",
+        "die",
+        "du",
+        "for",
+        "from",
+        "in",
+        "la",
+        "le",
+        "of",
+        "on",
+        "or",
+        "the",
+        "to",
+        "und",
+    )
+)
+_GENERIC_WORDS: Final = frozenset(
+    ("document", "documents", "file", "form", "page", "paper", "record", "sheet", "copy", "scan", "type")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A kind of document: its name, its other names, phrases it carries, and traits of its layout and look."""
+
+    name: str
+    synonyms: tuple[str, ...] = ()
+    cues: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of `text`, folded so that case, width and ligatures do not matter."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def squash(text: str) -> str:
+    """Return the letters and digits of `text` alone, folded."""
+    return "".join(words_of(text))
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """A page's text made ready for matching; `weights` says how loud each line is."""
+
+    squashed: str
+    word_starts: frozenset[int]
+    word_ends: frozenset[int]
+    line_starts: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    def strength(self, phrase: str) -> float:
+        """Return how loudly the squashed `phrase` stands on the page: the loudest line it begins in, 0 if nowhere."""
+        found, loudest, at = 0, 0.0, self.squashed.find(phrase)
+        while at >= 0 and found < _MOST_OCCURRENCES:
+            if self._stands_alone(phrase, at):
+                loudest = max(loudest, self.weights[bisect_right(self.line_starts, at) - 1])
+                found += 1
+            at = self.squashed.find(phrase, at + 1)
+        return loudest
+
+    def _stands_alone(self, phrase: str, at: int) -> bool:
+        if len(phrase) >= _LETTERS_FREE or not phrase.isascii():
+            return True
+        boundaries = (at in self.word_starts) + (at + len(phrase) in self.word_ends)
+        return boundaries >= (1 if len(phrase) >= _LETTERS_ONE_BOUNDARY else 2)
+
+
+def page_text(lines: Sequence[Line]) -> PageText:
+    """Return the page's lines ready for matching: large, bold and high lines are louder."""
+    typical = float(np.median([line.size for line in lines])) if lines else 1.0
+    pieces: list[str] = []
+    starts, ends, line_starts, weights = [], [], [], []
+    at = 0
+    for line in lines:
+        line_starts.append(at)
+        larger = min(max(line.size / max(typical, 1e-6) - 1.0, 0.0), 2.0)
+        high = 0.5 if line.box.top < 0.2 else 0.0
+        weights.append(1.0 + larger + high + (0.25 if line.is_bold else 0.0))
+        for word in words_of(line.text):
+            starts.append(at)
+            pieces.append(word)
+            at += len(word)
+            ends.append(at)
+    return PageText("".join(pieces), frozenset(starts), frozenset(ends), tuple(line_starts), tuple(weights))
+
+
+class CueIndex:
+    """All phrases of a lexicon, matched against a page in one pass."""
+
+    def __init__(self, entries: Sequence[Entry], *, synonym_weight: float = 2.0) -> None:
+        self.entries = tuple(entries)
+        owners: dict[str, dict[int, float]] = {}
+        for number, entry in enumerate(self.entries):
+            for phrase in entry.cues:
+                owners.setdefault(squash(phrase), {}).setdefault(number, 1.0)
+            for phrase in (entry.name, *entry.synonyms):
+                owners.setdefault(squash(phrase), {})[number] = synonym_weight
+        owners = {phrase: owned for phrase, owned in owners.items() if len(phrase) > 1 or not phrase.isascii()}
+        self.phrases = tuple(owners)
+        #: (P phrases, E entries): what a phrase is worth to an entry; shared phrases are worth less
+        self.worth = np.zeros((len(self.phrases), len(self.entries)), dtype=np.float32)
+        for row, phrase in enumerate(self.phrases):
+            rarity = np.log(1.0 + len(self.entries) / len(owners[phrase]))
+            for number, weight in owners[phrase].items():
+                self.worth[row, number] = weight * rarity
+
+    def strengths(self, page: PageText) -> NDArray[np.float32]:
+        """Return how loudly each phrase stands on the page (P,)."""
+        return np.fromiter((page.strength(phrase) for phrase in self.phrases), np.float32, len(self.phrases))
+
+    def evidence(self, page: PageText, idf: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the evidence for each entry (E,): summed worth of its phrases, dampened.
+
+        `idf` (P,) says how rare each phrase is on unrelated pages; without it all count alike.
+        """
+        strengths = self.strengths(page)
+        worth = (strengths if idf is None else strengths * idf) @ self.worth
+        return np.asarray(np.sqrt(worth), dtype=np.float32)
+
+
+def name_evidence(
+    page: PageText, names: Sequence[str], worth: Mapping[str, float] | None = None
+) -> NDArray[np.float32]:
+    """Return how loudly each of `names` itself stands on the page (C,): the whole name, or else its telling words.
+
+    `worth` gives words that are common on unrelated pages a smaller part (1 when missing).
+    """
+    known: dict[str, float] = {}
+
+    def strength(phrase: str) -> float:
+        if phrase not in known:
+            known[phrase] = page.strength(phrase)
+        return known[phrase]
+
+    scores = np.zeros(len(names), dtype=np.float32)
+    for number, name in enumerate(names):
+        words = [word for word in words_of(name) if word not in _EMPTY_WORDS]
+        telling = [word for word in words if word not in _GENERIC_WORDS] or words
+        if not telling:
+            continue
+        share = sum(strength(word) * (worth or {}).get(word, 1.0) for word in telling) / len(words)
+        whole = strength("".join(words_of(name))) * (
+            1.0 if telling != words or len(words) > 1 else (worth or {}).get(telling[0], 1.0)
+        )
+        scores[number] = max(whole, 0.5 * share)
+    return scores

@@ -1,0 +1,135 @@
+"""How evidence becomes an answer: channels to probabilities, probabilities to ranked scores, pages to a document.
+
+Owns the arithmetic and the shape of `result` in the HTTP contract. Knows nothing of models, files or
+Kafka. Everything here is a pure function of its arguments, so the order of the categories, the
+neighbours in a batch and the attempt cannot change an answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Scores are told with six digits; they are counted in these units so that they sum to one exactly.
+_UNITS: Final = 1_000_000
+
+#: A channel further than this from its background mean says no more than one at this distance.
+_MOST_DEVIATIONS: Final = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class PageWeights:
+    """How much each page says about its document: the first `first`, the others share the rest equally."""
+
+    first: float = 0.6
+
+    def of(self, pages: Sequence[int]) -> NDArray[np.float64]:
+        """Return weights that sum to 1 for the page numbers `pages`, of which the lowest counts as first."""
+        if len(pages) == 1:
+            return np.ones(1)
+        weights = np.full(len(pages), (1.0 - self.first) / (len(pages) - 1))
+        weights[int(np.argmin(pages))] = self.first
+        return weights
+
+
+def fuse_channels(
+    channels: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float], *, temperature: float
+) -> NDArray[np.float64]:
+    """Return the probability of each category from its channel scores.
+
+    Each of `channels` holds one number per category (C,), in standard deviations from what the channel
+    says of that category on unrelated pages; 0 means that the channel has nothing to say.
+    `temperature` is the bundle's one fitted temperature (arXiv 2303.12748).
+    """
+    size = len(next(iter(channels.values())))
+    logits = np.zeros(size, dtype=np.float64)
+    for name, weight in weights.items():
+        if name in channels:
+            logits += weight * np.clip(channels[name], -_MOST_DEVIATIONS, _MOST_DEVIATIONS).astype(np.float64)
+    logits = (logits - logits.max()) / temperature
+    odds = np.exp(logits)
+    return np.asarray(odds / odds.sum(), dtype=np.float64)
+
+
+def combine_pages(pages: Sequence[tuple[int, NDArray[np.float64]]], weights: PageWeights) -> NDArray[np.float64]:
+    """Return the document's probabilities (C,) from (page number, probabilities) of the pages that could be read.
+
+    The mean is geometric, so that a page that rules a category out is heard, and page 1 weighs more:
+    on multi-page documents the first page alone beats any plain mean.
+    """
+    if not pages:
+        raise ValueError("a document needs at least one page that could be read")
+    shares = weights.of([number for number, _ in pages])
+    logs = np.log(np.maximum(np.stack([probabilities for _, probabilities in pages]), 1e-12))
+    mean = shares @ logs
+    odds = np.exp(mean - mean.max())
+    return np.asarray(odds / odds.sum(), dtype=np.float64)
+
+
+def rank_scores(categories: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    """Return {category: score} in falling order, ties by name; six digits each, together exactly 1.
+
+    Rounding 500 scores one by one could miss 1 by more than 1e-4, so the units that rounding down
+    loses go to the largest remainders.
+    """
+    exact = probabilities / probabilities.sum() * _UNITS
+    units = np.floor(exact).astype(np.int64)
+    by_remainder = sorted(range(len(categories)), key=lambda i: (-(exact[i] - units[i]), categories[i]))
+    for i in by_remainder[: int(_UNITS - units.sum())]:
+        units[i] += 1
+    order = sorted(range(len(categories)), key=lambda i: (-units[i], categories[i]))
+    return {categories[i]: int(units[i]) / _UNITS for i in order}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageResult:
+    """One page's place in the result: `scores` in falling order, or the `error` of a page that could not be read."""
+
+    page: int
+    scores: Mapping[str, float] | None = None
+    error: str | None = None
+
+    def as_json(self, categories: Sequence[str]) -> dict[str, object]:
+        """Return the entry of `page_results`; a failed page names the first category with confidence 0."""
+        if self.scores is None:
+            failed = {"success": False, "classification": categories[0], "confidence": 0.0, "error": self.error}
+            return {"page": self.page} | failed
+        best = next(iter(self.scores))
+        return {
+            "page": self.page,
+            "success": True,
+            "classification": best,
+            "raw_result": best,
+            "confidence": self.scores[best],
+            "scores": dict(self.scores),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentResult:
+    """The whole result of a job; `scores` combine the pages that could be read."""
+
+    scores: Mapping[str, float]
+    pages: tuple[PageResult, ...]
+    total_pages: int
+    is_image: bool
+    model: str  #: the bundle, `name@version`
+
+    @property
+    def classification(self) -> str:
+        """The best category."""
+        return next(iter(self.scores))
+
+    def as_json(self, categories: Sequence[str]) -> dict[str, object]:
+        """Return the `result` object of the HTTP contract, its keys and scores in the order they are told."""
+        result: dict[str, object] = {"success": True, "classification": self.classification}
+        if self.is_image:
+            result["raw_result"] = self.classification
+        result["confidence"] = self.scores[self.classification]
+        result["total_pages"] = self.total_pages
+        result["processed_pages"] = len(self.pages)
+        if not self.is_image:
+            result["page_results"] = [page.as_json(categories) for page in self.pages]
+        return result | {"scores": dict(self.scores), "model": self.model}

@@ -1,0 +1,202 @@
+"""Structure: what a page's layout says about it, as plain numbers, whatever the language of its text.
+
+Owns the list of layout features and the traits made of them. Pure numpy on a `Page`: geometry of the
+lines, what is drawn, and a few sums over the pixels for pages that carry neither.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifier_worker.core.page import Line, Page, Structure
+
+_MONEY: Final = frozenset("$€£¥₹")
+_BULLETS: Final = frozenset("•▪●○■□☐☑–-*·")
+
+#: Names of the features, in the order of the vector; the bundle's fitted head stands on this order.
+FEATURES: Final[tuple[str, ...]] = (
+    # page
+    "aspect", "landscape", "small_page",
+    # text
+    "letters", "lines", "digits", "capitals", "money", "colons", "questions", "leaders", "bullets", "numbered",
+    "line_length", "line_length_spread", "short_lines", "long_lines",
+    # type and place
+    "largest_type", "type_sizes", "bold", "coverage", "left_edges", "columns", "centred", "first_top", "last_bottom",
+    "right_numbers",
+    # drawn
+    "rules", "upright_rules", "rects", "small_rects", "pictures", "picture_area", "tables", "table_cells", "fonts",
+    # pixels
+    "brightness", "dark", "ink", "colour", "flat", "row_regularity", "long_rows", "long_columns", "edges",
+    "gutter", "ink_height", "ink_width", "ocr", "no_text",
+)  # fmt: skip
+
+
+def layout_features(page: Page) -> NDArray[np.float32]:
+    """Return the page's features (F,), in the order of FEATURES, counts as logarithms, all roughly within -1..8."""
+    values: dict[str, float] = {}
+    values |= _page_features(page)
+    values |= _text_features(page)
+    values |= _type_features(page.lines)
+    values |= _drawn_features(page.structure or Structure())
+    values |= _pixel_features(page.image)
+    return np.array([values[name] for name in FEATURES], dtype=np.float32)
+
+
+def _page_features(page: Page) -> dict[str, float]:
+    aspect = math.log(max(page.width_points, 1.0) / max(page.height_points, 1.0))
+    return {
+        "aspect": min(max(aspect, -2.0), 2.0),
+        "landscape": float(aspect > 0.05),
+        "small_page": float(page.width_points * page.height_points < 300 * 420),
+        "ocr": float(page.text_source == "ocr"),
+        "no_text": float(page.text_source == "none"),
+    }
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return sum(flags) / max(len(flags), 1)
+
+
+def _text_features(page: Page) -> dict[str, float]:
+    dense = [letter for letter in page.text if not letter.isspace()]
+    texts = [line.text.strip() for line in page.lines if line.text.strip()]
+    lengths = np.array([len(text) for text in texts] or [0], dtype=np.float64)
+    count = max(len(dense), 1)
+    return {
+        "letters": float(np.log1p(len(dense))),
+        "lines": float(np.log1p(len(texts))),
+        "digits": sum(letter.isdigit() for letter in dense) / count,
+        "capitals": sum(letter.isupper() for letter in dense) / max(sum(letter.isalpha() for letter in dense), 1),
+        "money": _share([bool(_MONEY.intersection(text)) for text in texts]),
+        "colons": _share([":" in text for text in texts]),
+        "questions": _share(["?" in text for text in texts]),
+        "leaders": _share(["__" in text or "...." in text or ". . ." in text for text in texts]),
+        "bullets": _share([text[0] in _BULLETS for text in texts]),
+        "numbered": _share([text[0].isdigit() or text[:1] == "(" for text in texts]),
+        "line_length": float(np.log1p(np.median(lengths))),
+        "line_length_spread": float(np.std(lengths)) / max(float(np.mean(lengths)), 1.0),
+        "short_lines": _share([len(text) < 20 for text in texts]),
+        "long_lines": _share([len(text) > 70 for text in texts]),
+    }
+
+
+def _type_features(lines: Sequence[Line]) -> dict[str, float]:
+    if not lines:
+        names = ("largest_type", "type_sizes", "bold", "coverage", "left_edges", "columns", "centred", "first_top")
+        return dict.fromkeys((*names, "last_bottom", "right_numbers"), 0.0)
+    boxes = np.array([(line.box.left, line.box.top, line.box.right, line.box.bottom) for line in lines])
+    left, top, right, bottom = boxes.T
+    sizes = np.array([line.size for line in lines])
+    typical = max(float(np.median(sizes)), 1e-6)
+    middle = np.abs((left + right) / 2 - 0.5) < 0.03
+    ends_in_number = [line.text.strip()[-1:].isdigit() and line.box.right > 0.7 for line in lines]
+    covered = np.zeros(100, dtype=np.float64)  # how many lines stand over each hundredth of the page's width
+    for start, end in zip(left, right, strict=True):
+        covered[max(int(start * 100), 0) : max(int(end * 100) + 1, 0)] += 1
+    inner = covered[15:85] > 0.1 * covered.max()
+    return {
+        "largest_type": float(np.log(np.quantile(sizes, 0.98) / typical)),
+        "type_sizes": float(np.log1p(len(np.unique(np.round(sizes, 3))))),
+        "bold": _share([line.is_bold for line in lines]),
+        "coverage": float(np.clip(np.sum((right - left) * (bottom - top)), 0.0, 1.5)),
+        "left_edges": float(np.log1p(len(np.unique(np.round(left, 2)))) - 0.5 * np.log1p(len(lines))),
+        "columns": float(1 + np.count_nonzero(np.diff(inner.astype(np.int8)) == 1)),
+        "centred": float(np.mean(middle & (right - left < 0.6))),
+        "first_top": float(np.clip(top.min(), 0.0, 1.0)),
+        "last_bottom": float(np.clip(bottom.max(), 0.0, 1.0)),
+        "right_numbers": _share(ends_in_number),
+    }
+
+
+def _drawn_features(structure: Structure) -> dict[str, float]:
+    upright = [rule.bottom - rule.top > rule.right - rule.left for rule in structure.rules]
+    small = [(r.right - r.left) < 0.05 and (r.bottom - r.top) < 0.04 for r in structure.rects]
+    area = sum((i.right - i.left) * (i.bottom - i.top) for i in structure.images)
+    return {
+        "rules": float(np.log1p(len(upright))),
+        "upright_rules": float(np.log1p(sum(upright))),
+        "rects": float(np.log1p(len(small))),
+        "small_rects": float(np.log1p(sum(small))),
+        "pictures": float(np.log1p(len(structure.images))),
+        "picture_area": float(np.clip(area, 0.0, 1.0)),
+        "tables": float(np.log1p(len(structure.tables))),
+        "table_cells": float(np.log1p(sum(table.rows * table.columns for table in structure.tables))),
+        "fonts": float(np.log1p(len(structure.fonts))),
+    }
+
+
+def _longest_run_share(dark: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return, for each row, the longest run of dark pixels as a share of its width."""
+    height, width = dark.shape
+    count = np.zeros(height, dtype=np.int32)
+    longest = np.zeros(height, dtype=np.int32)
+    for column in np.ascontiguousarray(dark.T):
+        count += 1
+        count *= column
+        np.maximum(longest, count, out=longest)
+    return np.asarray(longest / width, dtype=np.float64)
+
+
+def _pixel_features(image: NDArray[np.uint8]) -> dict[str, float]:
+    step = max(1, max(image.shape[:2]) // 384)
+    pixels = image[::step, ::step].astype(np.float32) / 255.0
+    grey = pixels.mean(axis=2)
+    paper = float(np.quantile(grey, 0.8))
+    dark = grey < paper - 0.25
+    rows, columns = dark.mean(axis=1), dark.mean(axis=0)
+    inked_rows, inked_columns = np.flatnonzero(rows > 0.005), np.flatnonzero(columns > 0.005)
+    middle = columns[int(len(columns) * 0.46) : max(int(len(columns) * 0.54), int(len(columns) * 0.46) + 1)]
+    return {
+        "brightness": float(grey.mean()),
+        "dark": float(paper < 0.5),
+        "ink": float(dark.mean()),
+        "colour": float((pixels.max(axis=2) - pixels.min(axis=2)).mean()),
+        "flat": float(np.mean(np.abs(grey - paper) < 0.04)),
+        "row_regularity": float(np.std(rows) / (np.mean(rows) + 0.01)),
+        "long_rows": float(np.log1p(np.count_nonzero(_longest_run_share(dark) > 0.4))),
+        "long_columns": float(np.log1p(np.count_nonzero(_longest_run_share(dark.T) > 0.25))),
+        "edges": float(np.abs(np.diff(grey, axis=1)).mean() + np.abs(np.diff(grey, axis=0)).mean()),
+        "gutter": float(columns.mean() - middle.min()) if middle.size else 0.0,
+        "ink_height": float(np.ptp(inked_rows) / len(rows)) if inked_rows.size else 0.0,
+        "ink_width": float(np.ptp(inked_columns) / len(columns)) if inked_columns.size else 0.0,
+    }
+
+
+#: What lexicon entries may expect of a page's layout and look, each a number that is higher the more it is so.
+#: They are compared with the same number on background pages, so only their order matters.
+TRAITS: Final[Mapping[str, Callable[[Mapping[str, float]], float]]] = {
+    "landscape": lambda f: f["aspect"],
+    "narrow": lambda f: -f["aspect"],
+    "card": lambda f: f["landscape"] - 0.5 * f["lines"] / 3 - f["coverage"] + f["small_page"],
+    "tabular": lambda f: f["table_cells"] / 4 + f["right_numbers"] * 2 + f["long_rows"] / 4,
+    "columns": lambda f: f["columns"] + 4 * f["gutter"],
+    "boxes": lambda f: (f["rects"] + f["small_rects"]) / 3 + f["long_columns"] / 3,
+    "dense": lambda f: f["letters"] + 2 * f["coverage"],
+    "sparse": lambda f: -f["letters"] - 2 * f["coverage"],
+    "digits": lambda f: f["digits"],
+    "money": lambda f: f["money"] + f["right_numbers"] / 2,
+    "large_type": lambda f: f["largest_type"],
+    "prose": lambda f: f["long_lines"] + f["line_length"] / 4,
+    "right_numbers": lambda f: f["right_numbers"],
+    "short_lines": lambda f: f["short_lines"],
+    "centred": lambda f: f["centred"],
+    "colour": lambda f: f["colour"],
+    "picture": lambda f: f["picture_area"] - f["flat"],
+    "drawing": lambda f: f["rules"] / 3 - f["letters"] / 4 + f["edges"] * 3,
+    "staves": lambda f: f["long_rows"] / 2 - f["letters"] / 4,
+    "wordless": lambda f: f["no_text"] * 3 - f["letters"],
+    "fields": lambda f: f["colons"] + f["leaders"] + f["small_rects"] / 4,
+    "numbered": lambda f: f["numbered"],
+    "questions": lambda f: f["questions"],
+    "bullets": lambda f: f["bullets"],
+    "photographed": lambda f: f["ocr"] - f["flat"],
+}
+
+
+def layout_traits(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the page's traits (T,), in the order of TRAITS, from its features (F,)."""
+    named = dict(zip(FEATURES, features.tolist(), strict=True))
+    return np.array([trait(named) for trait in TRAITS.values()], dtype=np.float32)

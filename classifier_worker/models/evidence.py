@@ -1,0 +1,156 @@
+"""What a page shows (evidence), and how it bears on categories (channels); all numpy, no model runs here.
+
+Owns which texts of a page are encoded, and the eight channels:
+text: `body`, `title`, `chunks` (cosines), `cues` (lexicon phrases), `name` (the category's own words);
+structure: `traits` (what the lexicon expects of the layout), `structure` (layout features through a fitted head);
+look: `look` (the page image through the look tower, and a fitted head where the tower has no names).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifier_worker.core.cues import CueIndex, PageText, name_evidence, page_text
+from classifier_worker.core.layout import TRAITS, layout_features, layout_traits
+from classifier_worker.core.page import Box, Line, Page
+from classifier_worker.models.categories import Category
+
+Array = NDArray[np.float32]
+Fitted = Mapping[str, Array]
+
+#: Tokens of the pieces of a page that are encoded: they are most of a page's cost on a CPU.
+BODY_TOKENS: Final = 128
+TITLE_TOKENS: Final = 32
+CHUNK_TOKENS: Final = 64
+#: Pieces of the page besides its beginning, evenly spread.
+MOST_CHUNKS: Final = 2
+_CHUNK_WORDS: Final = 45
+_TITLE_LINES: Final = 6
+#: A page with fewer letters has no text to speak of; its text channels say nothing.
+_LEAST_LETTERS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The texts of a page that the text tower reads: (text, most tokens) each, body and title first."""
+
+    texts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is known of a page without any model."""
+
+    text: PageText
+    cues: Array  #: (E,)
+    layout: Array  #: (F,)
+    traits: Array  #: (T,)
+    pieces: Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A page's sight and its encodings."""
+
+    sight: Sight
+    texts: Array  #: (pieces, D) unit vectors of the pieces; no rows for a page without text
+    look: Array  #: (K,) features of the page image
+
+
+def see(page: Page, cues: CueIndex, *, cue_idf: Array | None) -> Sight:
+    """Return what the page shows without a model: a few milliseconds of pure Python and numpy."""
+    lines = page.lines or _lines_of(page.text)
+    text = page_text(lines)
+    layout = layout_features(page)
+    return Sight(text, cues.evidence(text, cue_idf), layout, layout_traits(layout), pieces_of(page.text, lines))
+
+
+def _lines_of(text: str) -> tuple[Line, ...]:
+    rows = [row for row in text.splitlines() if row.strip()]
+    return tuple(
+        Line(row, Box(0.1, number / len(rows), 0.9, (number + 1) / len(rows)), 0.012) for number, row in enumerate(rows)
+    )
+
+
+def pieces_of(text: str, lines: Sequence[Line]) -> Pieces:
+    """Return the pieces of a page to encode: its beginning, its largest lines, and chunks from further down."""
+    if sum(letter.isalnum() for letter in text) < _LEAST_LETTERS:
+        return Pieces(())
+    loud = sorted(range(len(lines)), key=lambda i: (-_loudness(lines[i]), i))[:_TITLE_LINES]
+    title = " ".join(lines[i].text for i in sorted(loud))
+    words = text.split()
+    chunks = [" ".join(words[at : at + _CHUNK_WORDS]) for at in range(_CHUNK_WORDS * 2, len(words), _CHUNK_WORDS)]
+    spread = (
+        [chunks[i * len(chunks) // MOST_CHUNKS] for i in range(MOST_CHUNKS)] if len(chunks) > MOST_CHUNKS else chunks
+    )
+    texts = [(" ".join(words), BODY_TOKENS), (title, TITLE_TOKENS), *((chunk, CHUNK_TOKENS) for chunk in spread)]
+    return Pieces(tuple(texts))
+
+
+def _loudness(line: Line) -> float:
+    letters = sum(letter.isalpha() for letter in line.text)
+    if letters < _LEAST_LETTERS:
+        return 0.0
+    return line.size * (1.3 if line.box.top < 0.25 else 1.0) * (1.2 if line.is_bold else 1.0)
+
+
+def channel_scores(
+    evidence: Evidence, names: Sequence[str], categories: Sequence[Category], *, traits: Array, fitted: Fitted
+) -> dict[str, Array]:
+    """Return each channel's score for each category (C,), in deviations from what background pages show.
+
+    `traits` (E, T) is what the lexicon's entries expect. Without fitted arrays nothing is centred.
+    """
+    sight = evidence.sight
+    vectors = np.stack([category.vector for category in categories])
+    kin = np.stack([category.kin for category in categories])
+    raw: dict[str, Array] = {}
+    if len(evidence.texts):
+        raw["body"] = _cosines(evidence.texts[0], vectors, fitted.get("body_mean"))
+        raw["title"] = _cosines(evidence.texts[1], vectors, fitted.get("title_mean"))
+        pieces = evidence.texts[2:] if len(evidence.texts) > 2 else evidence.texts[:1]  # noqa: PLR2004  # body and title
+        mean = fitted.get("chunk_mean")
+        raw["chunks"] = np.stack([_cosines(piece, vectors, mean) for piece in pieces]).max(axis=0)
+        found = _standard(sight.cues, fitted, "cue")
+        raw["cues"] = kin @ found
+        raw["name"] = name_evidence(sight.text, names)
+    expected = traits / np.maximum(np.linalg.norm(traits, axis=1, keepdims=True), 1.0)
+    raw["traits"] = kin @ (expected @ _standard(sight.traits, fitted, "trait"))
+    if "layout_head" in fitted:
+        seen = _head(_standard(sight.layout, fitted, "layout"), fitted["layout_head"])
+        raw["structure"] = vectors @ seen
+    if categories[0].look is not None:
+        names_look = np.stack([category.look for category in categories if category.look is not None])
+        raw["look"] = _cosines(evidence.look, names_look, fitted.get("look_mean"))
+    elif "look_head" in fitted:
+        raw["look"] = vectors @ _head(_standard(evidence.look, fitted, "look"), fitted["look_head"])
+    return {name: (scores / scale(name, fitted)).astype(np.float32) for name, scores in raw.items()}
+
+
+def scale(channel: str, fitted: Fitted) -> float:
+    """Return one background deviation of a channel's raw scores; 1 where nothing was fitted."""
+    told = fitted.get(f"{channel}_scale")
+    return float(told[0]) if told is not None else 1.0
+
+
+def trait_table(cues: CueIndex) -> Array:
+    """Return (E, T): 1 where an entry expects a trait."""
+    return np.array([[trait in entry.traits for trait in TRAITS] for entry in cues.entries], dtype=np.float32)
+
+
+def _cosines(vector: Array, vectors: Array, mean: Array | None) -> Array:
+    return np.asarray(vectors @ (vector if mean is None else vector - mean), dtype=np.float32)
+
+
+def _standard(values: Array, fitted: Fitted, name: str) -> Array:
+    mean, deviation = fitted.get(f"{name}_mean"), fitted.get(f"{name}_deviation")
+    return values if mean is None or deviation is None else np.clip((values - mean) / deviation, -5.0, 5.0)
+
+
+def _head(features: Array, head: Array) -> Array:
+    """Return the unit vector that a linear head (K, D) sees in standardised features (K,)."""
+    seen = features @ head
+    return np.asarray(seen / max(float(np.linalg.norm(seen)), 1e-6), dtype=np.float32)
