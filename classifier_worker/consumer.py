@@ -1,0 +1,259 @@
+"""The consume port on a Kafka consumer group: receive / ack / release / reject, out of order, at least once.
+
+Owns the consumer handle and the one thread that polls it. That thread never works: it takes messages
+into the hand-off, pauses and resumes, stores the low-water marks and commits them each second.
+
+Revoked: drop what has not started of the partition, wait (bounded) for what has, commit, forget. A job
+acks only after its result is delivered, so nothing is left to flush by then. Lost: forget, never
+commit. An ack that comes later moves nothing, because offsets are only stored for the partition's
+present assignment, and `commit(offsets=...)`, which would succeed for partitions of others, is not used.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from classifier_worker.core.inflight import Partition
+from classifier_worker.handoff import Delivery, HandOff, RawMessage
+from docfleet import metrics
+from docfleet.stopping import Deadline
+from schemas import codec
+from schemas.topics import NOT_BEFORE_HEADER
+
+logger = logging.getLogger(__name__)
+
+_IDLE_POLL_SECONDS: Final = 0.2
+_BUSY_POLL_SECONDS: Final = 0.02  #: while something waits for its time or for room
+_COMMIT_SECONDS: Final = 1.0
+_STATISTICS_MS: Final = 5000
+
+
+class JobConsumer:
+    """Messages of the group's partitions, for many job threads; call `start` once, `close` last."""
+
+    def __init__(
+        self, config: dict[str, Any], topics: Sequence[str], handoff: HandOff, *, drain_seconds: float = 10.0
+    ) -> None:
+        self._config = config
+        self._topics = list(topics)
+        self._handoff = handoff
+        self._drain_seconds = drain_seconds
+        self._consumer: Any = None
+        self._paused: frozenset[Partition] = frozenset()
+        self._commit_is_due = False
+        self._closing = threading.Event()
+        self._last_turn = self._last_commit = time.monotonic()
+        self._lost_at: float | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="kafka-poll", daemon=True)
+
+    def receive(self, timeout_seconds: float) -> Delivery | None:
+        """Return the next message and count it as started; None when none may start within the time."""
+        return self._handoff.receive(timeout_seconds)
+
+    def ack(self, delivery: Delivery) -> None:
+        """Tell that the message is done with: its offset may be committed."""
+        self._handoff.ack(delivery)
+
+    def release(self, delivery: Delivery) -> None:
+        """Hand the message back unfinished: whoever owns its partition gets it again."""
+        self._handoff.release(delivery)
+
+    def reject(self, delivery: Delivery) -> None:
+        """Tell that the message is given up (it is in the dead letter topic): done with, and noted by the fuse."""
+        self._handoff.reject(delivery)
+
+    def start(self) -> None:
+        """Join the group and begin to consume."""
+        callbacks = {"on_commit": self._on_commit, "stats_cb": self._on_statistics, "error_cb": _log_error}
+        self._consumer = Consumer(self._config | callbacks | {"statistics.interval.ms": _STATISTICS_MS})
+        self._thread.start()
+
+    def stop_intake(self) -> None:
+        """Let no further message start; polling and commits go on."""
+        self._handoff.stop()
+
+    def close(self, deadline: Deadline) -> bool:
+        """Wait for started jobs, commit, leave the group; False when that was not done by the deadline."""
+        self.stop_intake()
+        is_idle = self._handoff.wait_until_idle(deadline.remaining())
+        self._drain_seconds = 0.0  # leaving revokes every partition; what has not ended by now is handed back
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(max(2.0, deadline.remaining()))
+        return is_idle and not self._thread.is_alive()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the poll loop ended by an error, which only a new process mends."""
+        return self._failure is not None
+
+    def dead_because(self, silence_seconds: float) -> str | None:
+        """Return why the poll loop counts as dead; None while it turns."""
+        if self._failure is not None:
+            return f"the poll loop ended: {self._failure}"
+        silent_seconds = time.monotonic() - self._last_turn
+        return f"the poll loop is silent for {silent_seconds:.0f} s" if silent_seconds > silence_seconds else None
+
+    def unready_because(self, lost_seconds: float) -> str | None:
+        """Return why no jobs get in; None when they can."""
+        if self._handoff.is_fused:
+            return "intake stands still: too many messages ended in the dead letter topic"
+        if self._lost_at is not None and time.monotonic() - self._lost_at > lost_seconds:
+            return "the partitions were lost and none were given since"
+        return None
+
+    # --- the poll thread ---
+
+    def _run(self) -> None:
+        try:
+            self._consumer.subscribe(
+                self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            while not self._closing.is_set():
+                self._turn()
+            self._store()
+            self._commit(asynchronous=False)
+        except BaseException as error:
+            self._failure = error
+            logger.exception("the poll loop failed", extra={"action": "consumer_failed"})
+        finally:
+            try:
+                self._consumer.close()
+            except KafkaException as error:
+                logger.warning("leaving the group failed: %s", error, extra={"action": "consumer_close_failed"})
+
+    def _turn(self) -> None:
+        self._last_turn = time.monotonic()
+        self._handoff.admit_due()
+        self._steer()
+        message = self._consumer.poll(_BUSY_POLL_SECONDS if self._handoff.is_holding_back else _IDLE_POLL_SECONDS)
+        if message is not None:
+            self._take(message)
+        if time.monotonic() - self._last_commit >= _COMMIT_SECONDS:
+            self._last_commit = time.monotonic()
+            self._store()
+            self._commit(asynchronous=True)
+
+    def _take(self, message: Message) -> None:
+        error = message.error()
+        if error is not None:
+            if error.fatal():
+                raise KafkaException(error)
+            logger.warning("consume error: %s", error.str(), extra={"action": "consume_error"})
+            return
+        headers: Any = message.headers() or []
+        raw = RawMessage(message.key(), message.value(), [(name, value or b"") for name, value in headers])
+        self._handoff.arrive(_place(message), message.offset() or 0, raw, _due_at(raw))
+
+    def _steer(self) -> None:
+        wanted = self._handoff.to_pause()
+        if wanted == self._paused:
+            return
+        if pausing := wanted - self._paused:
+            self._consumer.pause(_listed(pausing))
+            metrics.CONSUMER_PAUSES.inc()
+        if resuming := self._paused - wanted:
+            self._consumer.resume(_listed(resuming))
+        self._paused = wanted
+
+    def _store(self) -> None:
+        for (topic, partition), mark in self._handoff.advanced_marks().items():
+            try:
+                self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, mark)])
+            except KafkaException as error:  # the partition has just been taken away
+                self._log_commit_failure(error.args[0])
+            else:
+                self._commit_is_due = True
+
+    def _commit(self, *, asynchronous: bool) -> None:
+        if not self._commit_is_due:
+            return
+        self._commit_is_due = False
+        try:
+            self._consumer.commit(asynchronous=asynchronous)
+        except KafkaException as error:
+            self._log_commit_failure(error.args[0])
+
+    # --- callbacks, on the poll thread ---
+
+    def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        names = _named(partitions)
+        self._handoff.assign(names)
+        self._lost_at = None
+        consumer.incremental_assign(partitions)
+        if held := self._handoff.to_pause() & frozenset(names):
+            consumer.pause(_listed(held))
+        self._paused = (self._paused - frozenset(names)) | held
+        metrics.REBALANCES.labels("assigned").inc(len(partitions))
+        logger.info("partitions assigned", extra={"action": "assigned", "partitions": names})
+
+    def _on_revoke(self, _consumer: Any, partitions: list[TopicPartition]) -> None:
+        names = _named(partitions)
+        if not self._handoff.leave(names, self._drain_seconds):
+            logger.warning("jobs of revoked partitions are still running", extra={"action": "drain_ran_out"})
+        self._store()
+        self._commit(asynchronous=False)
+        self._drop(names, "revoked")
+
+    def _on_lost(self, _consumer: Any, partitions: list[TopicPartition]) -> None:
+        self._lost_at = time.monotonic()
+        self._drop(_named(partitions), "lost")
+
+    def _drop(self, names: list[Partition], kind: str) -> None:
+        self._handoff.forget(names)
+        self._paused -= frozenset(names)
+        for topic, partition in names:
+            metrics.CONSUMER_LAG.remove(topic, str(partition))
+        metrics.REBALANCES.labels(kind).inc(len(names))
+        logger.info("partitions %s", kind, extra={"action": kind, "partitions": names})
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        for failed in [error, *(partition.error for partition in partitions)]:
+            if failed is not None:
+                self._log_commit_failure(failed)
+
+    def _log_commit_failure(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._NO_OFFSET:
+            return
+        self._commit_is_due = True  # what is stored is committed with the next
+        logger.warning("commit failed: %s", error.str(), extra={"action": "commit_failed"})
+
+    def _on_statistics(self, text: str) -> None:
+        assigned = {(topic, str(partition)) for topic, partition in self._handoff.partitions}
+        for topic, statistics in json.loads(text)["topics"].items():
+            for partition, numbers in statistics["partitions"].items():
+                if (topic, partition) in assigned and numbers["consumer_lag"] >= 0:
+                    metrics.CONSUMER_LAG.labels(topic, partition).set(numbers["consumer_lag"])
+
+
+def _place(message: Message) -> Partition:
+    return str(message.topic()), message.partition() or 0
+
+
+def _due_at(message: RawMessage) -> float:
+    text = codec.header(message.headers, NOT_BEFORE_HEADER)
+    if text is None:
+        return 0.0
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0  # a header of somebody else's making: the job is not the worse for starting now
+
+
+def _named(partitions: list[TopicPartition]) -> list[Partition]:
+    return [(partition.topic, partition.partition) for partition in partitions]
+
+
+def _listed(partitions: frozenset[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition) for topic, partition in sorted(partitions)]
+
+
+def _log_error(error: KafkaError) -> None:
+    logger.info("kafka: %s", error.str(), extra={"action": "kafka_error"})

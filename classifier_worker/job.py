@@ -1,0 +1,400 @@
+"""One job, from its message to its terminal event: started, read, classified, told, acknowledged.
+
+Owns what an exception means for the job (an ErrorCode, then `core.retry`'s decision) and the order that
+makes it safe: an event is delivered before its message is acknowledged, and nothing is acknowledged
+while Kafka is away. Whom it works with comes from outside, by the Protocols below. The same job may run
+twice at once, after a rebalance or a sweep: both give the same result under the same event id.
+"""
+
+import dataclasses
+import json
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+import numpy as np
+from confluent_kafka import KafkaError, KafkaException
+from numpy.typing import NDArray
+
+from classifier_worker.core.fusion import DocumentResult, PageResult, PageWeights, combine_pages, rank_scores
+from classifier_worker.core.page import Document, Page, UnreadPage
+from classifier_worker.core.retry import GiveUp, Retry, RetryPolicy, after_failure
+from classifier_worker.handoff import Delivery
+from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
+from classifier_worker.reader.wire import ReadRequest
+from docfleet import metrics
+from docfleet.kafka import Delivered
+from schemas import codec, events, topics
+from schemas.errors import DocfleetError, ErrorCode
+
+logger = logging.getLogger(__name__)
+
+#: Pause between two tries to get an event out while Kafka is away, and how soon a stop is noticed.
+_PAUSE_SECONDS: Final = 0.5
+
+Probabilities = NDArray[np.float64]
+
+
+class Intake(Protocol):
+    """Where messages end."""
+
+    def ack(self, delivery: Delivery) -> None:
+        """Done with."""
+
+    def reject(self, delivery: Delivery) -> None:
+        """Given up: it is in the dead letter topic."""
+
+    def release(self, delivery: Delivery) -> None:
+        """Unfinished: somebody else's now."""
+
+
+class Events(Protocol):
+    """Where events go."""
+
+    def publish(
+        self,
+        topic: topics.Topic,
+        event: events.Event,
+        *,
+        traceparent: str | None = None,
+        extra_headers: codec.Headers | None = None,
+    ) -> Future[Delivered]:
+        """Return the future of the event's delivery."""
+        ...
+
+    def forward(
+        self, topic: topics.Topic, key: bytes | None, value: bytes | None, headers: codec.Headers
+    ) -> Future[Delivered]:
+        """Return the future of the delivery of a message as it is."""
+        ...
+
+
+class Objects(Protocol):
+    """Where documents lie."""
+
+    def read(self, name: str, start: int, end: int) -> bytes:
+        """Return a range of the object."""
+        ...
+
+
+class Reader(Protocol):
+    """What turns a document into pages."""
+
+    def read(
+        self,
+        source: Source,
+        request: ReadRequest,
+        *,
+        on_page: OnPage | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Document:
+        """Return the document's first pages; `on_page` hears of each as it comes."""
+        ...
+
+
+class Classifier(Protocol):
+    """What turns a page into a probability for each category."""
+
+    def submit(self, page: Page, categories: tuple[str, ...]) -> Future[Probabilities]:
+        """Return the future probabilities (C,), in the order of `categories`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Everything that a job touches."""
+
+    intake: Intake
+    events: Events
+    objects: Objects
+    reader: Reader
+    classifier: Classifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRules:
+    """How jobs are done, the same for all of them."""
+
+    read: ReadRequest
+    retry: RetryPolicy
+    model: str  #: the bundle, `name@version`, as results tell it
+    page_weights: PageWeights
+    model_seconds: float  #: most time that a page may wait for its classification
+
+
+class HandedBack(Exception):
+    """The job is given back unfinished, because this worker stops."""
+
+
+class _TooLarge(Exception):
+    """An event that Kafka does not take, however often it is sent."""
+
+
+class StoredDocument:
+    """A job's document in the object store, read by ranges."""
+
+    def __init__(self, objects: Objects, name: str, size: int) -> None:
+        self._objects = objects
+        self._name = name
+        self.size = size
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return the bytes start..end, end excluded."""
+        before = time.monotonic()
+        data = self._objects.read(self._name, start, end)
+        metrics.STAGE_SECONDS.labels("fetch").observe(time.monotonic() - before)
+        metrics.OBJECT_BYTES_READ.inc(len(data))
+        return data
+
+
+class JobRunner:
+    """Runs jobs, one a call, on as many threads as call it."""
+
+    def __init__(self, neighbours: Neighbours, rules: JobRules) -> None:
+        self._neighbours = neighbours
+        self.rules = rules
+        self._abandoned = threading.Event()
+
+    def abandon(self) -> None:
+        """Hand back every job that is running, as soon as it notices; for the end of a stop."""
+        self._abandoned.set()
+
+    def run(self, delivery: Delivery) -> None:
+        """Do the job of one message to its end, and ack, reject or release the message."""
+        try:
+            is_given_up = self._run(_Job(delivery))
+        except BaseException as error:
+            self._neighbours.intake.release(delivery)
+            if not isinstance(error, HandedBack):
+                raise
+            logger.info("job handed back", extra={"action": "job_released", "ticket": delivery.ticket})
+        else:
+            (self._neighbours.intake.reject if is_given_up else self._neighbours.intake.ack)(delivery)
+
+    def _run(self, job: "_Job") -> bool:
+        """Do the job and return whether it ended as a dead letter."""
+        request = job.delivery.request
+        if request is None:
+            logger.error("undecodable message", extra={"action": "dead_lettered", "reason": job.delivery.fault})
+            self._dead_letter(job, ErrorCode.INVALID_REQUEST, job.delivery.fault)
+            return True
+        # Not waited for: the terminal event follows it in the same partition of the same idempotent producer.
+        self._publish(topics.EVENTS, job, job.event(events.ClassificationStarted))
+        try:
+            result = self._classify(job, request)
+            self._tell(job, job.event(events.ClassificationCompleted, result=result), outcome="completed")
+        except ReadCancelled as error:
+            raise HandedBack from error
+        except (HandedBack, KafkaException):
+            raise
+        except _TooLarge:
+            failure = GiveUp(ErrorCode.INTERNAL_ERROR, "The result is too large for an event.", is_dead_letter=True)
+            return self._give_up(job, failure)
+        except DocfleetError as error:
+            return self._fail(job, request, error)
+        except Exception as error:
+            logger.exception("job failed unexpectedly", extra={"action": "job_failed", "job_id": request.job_id})
+            sentence = f"Something unexpected went wrong here ({type(error).__name__})."
+            return self._fail(job, request, DocfleetError(ErrorCode.INTERNAL_ERROR, sentence))
+        return False
+
+    # --- to a result ---
+
+    def _classify(self, job: "_Job", request: events.ClassificationRequested) -> str:
+        """Return the result as JSON text, its keys and scores in the order of the contract."""
+        answers: list[tuple[UnreadPage | Page, Future[Probabilities] | None]] = []
+        pages_max = self.rules.read.max_pages
+
+        def on_page(page: Page | UnreadPage, total_pages: int) -> None:
+            wanted = isinstance(page, Page)
+            answers.append(
+                (page, self._neighbours.classifier.submit(page, request.categories) if wanted else None)  # type: ignore[arg-type]
+            )
+            said = f"Processing page {page.number} of {min(pages_max, total_pages)}"
+            self._publish(topics.PROGRESS, job, job.event(events.ClassificationProgressed, progress=said))
+
+        source = StoredDocument(self._neighbours.objects, request.object_name, request.size_bytes)
+        before = time.monotonic()
+        try:
+            document = self._neighbours.reader.read(source, self.rules.read, on_page=on_page, cancelled=self._abandoned)
+            read_at = time.monotonic()
+            metrics.STAGE_SECONDS.labels("read").observe(read_at - before)
+            result = self._fuse(document, request.categories, [future for _, future in answers])
+            metrics.STAGE_SECONDS.labels("classify").observe(time.monotonic() - read_at)
+        finally:
+            for _, future in answers:
+                if future is not None:
+                    future.cancel()  # of a job that failed meanwhile; a no-op on a finished one
+        return json.dumps(result.as_json(request.categories), ensure_ascii=False)
+
+    def _fuse(
+        self, document: Document, categories: tuple[str, ...], futures: list[Future[Probabilities] | None]
+    ) -> DocumentResult:
+        read: list[tuple[int, Probabilities]] = []
+        pages: list[PageResult] = []
+        for page, future in zip(document.pages, futures, strict=True):
+            if isinstance(page, UnreadPage) or future is None:
+                pages.append(PageResult(page=page.number, error=getattr(page, "error", "")))
+                continue
+            probabilities = self._answer(future)
+            read.append((page.number, probabilities))
+            pages.append(PageResult(page=page.number, scores=rank_scores(categories, probabilities)))
+        metrics.PAGES_CLASSIFIED.labels("classified").inc(len(read))
+        metrics.PAGES_CLASSIFIED.labels("unread").inc(len(pages) - len(read))
+        if not read:
+            reason = next((page.error for page in pages if page.error), None)
+            raise DocfleetError(
+                ErrorCode.UNREADABLE_DOCUMENT, f"No page of the document could be read: {reason}" if reason else None
+            )
+        return DocumentResult(
+            scores=rank_scores(categories, combine_pages(read, self.rules.page_weights)),
+            pages=tuple(pages),
+            total_pages=document.total_pages,
+            is_image=document.is_image,
+            model=self.rules.model,
+        )
+
+    def _answer(self, future: Future[Probabilities]) -> Probabilities:
+        deadline = time.monotonic() + self.rules.model_seconds
+        while True:
+            with suppress(TimeoutError):
+                return future.result(_PAUSE_SECONDS)
+            if self._abandoned.is_set():
+                raise HandedBack
+            if time.monotonic() > deadline:
+                sentence = f"The model did not answer within {self.rules.model_seconds:g} s."
+                raise DocfleetError(ErrorCode.MODEL_FAILED, sentence)
+
+    # --- to another attempt or an end ---
+
+    def _fail(self, job: "_Job", request: events.ClassificationRequested, error: DocfleetError) -> bool:
+        if self._abandoned.is_set():
+            raise HandedBack from error  # the stop is the likely cause, and it does not count as an attempt
+        if error.code is ErrorCode.READER_CRASHED:
+            metrics.READER_DEATHS.labels("crashed").inc()
+        randomness = random.random()  # noqa: S311  # jitter
+        decision = after_failure(request, error.code, error.sentence, policy=self.rules.retry, randomness=randomness)
+        if isinstance(decision, GiveUp):
+            return self._give_up(job, decision)
+        self._try_again(job, decision, error)
+        return False
+
+    def _try_again(self, job: "_Job", retry: Retry, error: DocfleetError) -> None:
+        """Publish the next attempt; only then is this message acknowledged, so its counts outlive this worker."""
+        now = datetime.now(UTC)
+        not_before = codec.utc(now + timedelta(seconds=retry.delay_seconds))
+        headers = [(topics.NOT_BEFORE_HEADER, not_before.encode())]
+        request = dataclasses.replace(retry.request, occurred_at=now)
+        self._deliver(lambda: self._publish(topics.RETRY, job, request, headers))
+        metrics.JOBS_RETRIED.labels(error.code).inc()
+        logger.warning(
+            "job will be tried again: %s",
+            error.sentence,
+            extra={
+                "action": "job_retried",
+                "job_id": request.job_id,
+                "attempt": request.attempt,
+                "not_before": not_before,
+            },
+        )
+
+    def _give_up(self, job: "_Job", decision: GiveUp) -> bool:
+        if decision.is_dead_letter:
+            self._dead_letter(job, decision.error_code, decision.sentence)
+        event = job.event(events.ClassificationFailed, error_code=decision.error_code, error=decision.sentence)
+        self._tell(job, event, outcome="failed", error_code=decision.error_code)
+        return decision.is_dead_letter
+
+    def _dead_letter(self, job: "_Job", error_code: ErrorCode, sentence: str) -> None:
+        message, ticket = job.delivery.message, job.delivery.ticket
+        told = {
+            topics.DLQ_ERROR_CODE_HEADER: error_code,
+            topics.DLQ_ERROR_HEADER: sentence,
+            topics.DLQ_TOPIC_HEADER: ticket.partition[0],
+            topics.DLQ_PARTITION_HEADER: str(ticket.partition[1]),
+            topics.DLQ_OFFSET_HEADER: str(ticket.offset),
+        }
+        headers = [*message.headers, *((name, text.encode()) for name, text in told.items())]
+        self._deliver(lambda: self._neighbours.events.forward(topics.DLQ, message.key, message.value, headers))
+        metrics.JOBS_DEAD_LETTERED.labels(error_code).inc()
+
+    # --- telling ---
+
+    def _tell(self, job: "_Job", event: events.Event, *, outcome: str, error_code: str = "") -> None:
+        before = time.monotonic()
+        self._deliver(lambda: self._publish(topics.EVENTS, job, event))
+        metrics.STAGE_SECONDS.labels("deliver").observe(time.monotonic() - before)
+        metrics.JOBS_FINISHED.labels(outcome, error_code).inc()
+        seconds = (event.occurred_at - event.accepted_at).total_seconds()
+        metrics.JOB_SECONDS.labels(outcome).observe(max(0.0, seconds))
+        logger.info(
+            "job %s",
+            outcome,
+            extra={
+                "action": f"job_{outcome}",
+                "job_id": event.job_id,
+                "attempt": event.attempt,
+                "error_code": error_code,
+            },
+        )
+
+    def _publish(
+        self, topic: topics.Topic, job: "_Job", event: events.Event, headers: codec.Headers | None = None
+    ) -> Future[Delivered]:
+        return self._neighbours.events.publish(topic, event, traceparent=job.traceparent, extra_headers=headers)
+
+    def _deliver(self, send: Callable[[], Future[Delivered]]) -> None:
+        """Send until it is delivered or this worker stops; the message must not be acknowledged before."""
+        while True:
+            future = send()
+            try:
+                while not self._is_done(future):
+                    if self._abandoned.is_set():
+                        raise HandedBack
+            except KafkaException as error:
+                fault: KafkaError = error.args[0]
+                if fault.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise _TooLarge from error
+                if fault.fatal():
+                    raise
+                logger.warning("event not delivered: %s", fault.str(), extra={"action": "delivery_failed"})
+            else:
+                return
+            if self._abandoned.wait(_PAUSE_SECONDS):
+                raise HandedBack
+
+    def _is_done(self, future: Future[Delivered]) -> bool:
+        with suppress(TimeoutError):
+            future.result(_PAUSE_SECONDS)
+            return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    delivery: Delivery
+
+    @property
+    def traceparent(self) -> str | None:
+        return codec.header(self.delivery.message.headers, "traceparent")
+
+    def event(self, event_type: type[events.Event], **more: Any) -> events.Event:
+        """Return an event about this job that happens now."""
+        request = self.delivery.request
+        if request is None:
+            raise ValueError("a message that is no job has no events")
+        return event_type(
+            job_id=request.job_id,
+            tenant_id=request.tenant_id,
+            attempt=request.attempt,
+            accepted_at=request.accepted_at,
+            occurred_at=datetime.now(UTC),
+            **more,
+        )

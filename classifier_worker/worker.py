@@ -1,0 +1,253 @@
+"""The composition root: builds the parts from the settings, starts them, stops them in order; decides nothing.
+
+Threads: the event loop answers probes; one polls Kafka, one polls the producer, one owns the model, and
+`settings.job_threads` work on jobs, so that one job is read while others wait for the model.
+
+A stop (SIGTERM): not ready, no new jobs, started jobs finish or are handed back by the deadline, what
+is published is flushed, offsets are committed, the group is left, exit code 0.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from aiohttp import web
+from confluent_kafka import KafkaException
+
+from classifier_worker.consumer import JobConsumer
+from classifier_worker.core.batching import Shapes
+from classifier_worker.core.inflight import Bounds
+from classifier_worker.core.retry import RetryPolicy
+from classifier_worker.handoff import HandOff, HandOffOptions
+from classifier_worker.job import JobRules, JobRunner, Neighbours
+from classifier_worker.models.bundle import load_bundle
+from classifier_worker.models.engine import Engine, EngineSettings
+from classifier_worker.reader.pool import ReaderPool
+from classifier_worker.reader.reading import ReaderLimits
+from classifier_worker.reader.wire import ReadRequest
+from classifier_worker.settings import WorkerSettings
+from docfleet import metrics
+from docfleet.kafka import Publisher, consumer_config, schema_ids
+from docfleet.objects import ObjectStore
+from docfleet.stopping import Deadline, stop_requested
+from docfleet.telemetry import Check, Health, log_to_stderr
+from schemas import codec, events, topics
+
+logger = logging.getLogger(__name__)
+
+SERVICE: Final = "classifier_worker"
+
+_RECEIVE_SECONDS: Final = 0.5
+#: The poll loop may stand still for a revoke's drain and a commit that runs into its time-out (60 s).
+_SILENCE_SECONDS: Final = 180.0
+_LOST_SECONDS: Final = 60.0
+_REACHABLE_SECONDS: Final = 2.0
+_OBSERVE_SECONDS: Final = 2.0
+#: Parts of a stop's time kept for handing back, and for flushing and leaving.
+_HAND_BACK_SHARE: Final = 0.2
+_LEAVE_SHARE: Final = 0.2
+
+#: A GPU takes larger rounds in few static shapes, compiled before the worker is ready.
+_CUDA_ENGINE: Final = EngineSettings(
+    preparers=4,
+    most_pages_at_once=64,
+    is_compiled=True,
+    is_bf16=True,
+    shapes=Shapes(image_rows=(1, 4, 16, 64), text_rows=(1, 8, 32, 128)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """The parts of a running worker."""
+
+    settings: WorkerSettings
+    engine: Engine
+    readers: ReaderPool
+    objects: ObjectStore
+    publisher: Publisher
+    handoff: HandOff
+    consumer: JobConsumer
+    jobs: JobRunner
+    failed: threading.Event  #: something is broken that only a new process mends
+
+
+async def run(settings: WorkerSettings) -> int:
+    """Run a worker until SIGTERM or SIGINT and return the process's exit code."""
+    log_to_stderr(SERVICE, settings.log_level)
+    stopping = stop_requested()
+    health = Health()
+    server = await _serve(settings, health)
+    worker = await asyncio.to_thread(build, settings)
+    health.checks = {"kafka": _kafka_check(worker), "intake": _intake_check(worker)}
+    health.liveness = lambda: worker.consumer.dead_because(_SILENCE_SECONDS)
+    await asyncio.to_thread(_start, worker)
+    health.is_started = True
+    logger.info("worker started", extra={"action": "started", "model": worker.jobs.rules.model})
+    observer = asyncio.create_task(_observe(worker, stopping))
+    await stopping.wait()
+    logger.info("worker stops", extra={"action": "stopping"})
+    health.is_stopping = True
+    deadline = Deadline(settings.stop_deadline_seconds)
+    is_clean = await asyncio.to_thread(_stop, worker, deadline)
+    await observer
+    await server.cleanup()
+    logger.info("worker stopped", extra={"action": "stopped", "is_clean": is_clean})
+    return 1 if worker.failed.is_set() else 0
+
+
+def build(settings: WorkerSettings) -> Worker:
+    """Return the parts, wired and with the model loaded; nothing of it runs yet. Blocks."""
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    bundle = load_bundle(settings.bundle, device=device)
+    engine_settings = _CUDA_ENGINE if device == "cuda" else EngineSettings(threads=settings.torch_threads)
+    engine = Engine(bundle, settings=engine_settings, observer=_BatchMetrics())
+    limits = ReaderLimits(
+        document_seconds=settings.document_seconds,
+        memory_bytes=settings.reader_memory_bytes,
+        document_bytes=settings.document_bytes,
+    )
+    readers = ReaderPool(limits, settings.readers)
+    objects = ObjectStore(settings)
+    publisher = Publisher(settings, source=SERVICE)
+    bounds = Bounds(settings.max_jobs_in_flight, settings.max_bytes_in_flight)
+    handoff = HandOff(HandOffOptions(bounds=bounds, decode=_decoder(settings)))
+    consumer = JobConsumer(
+        consumer_config(
+            settings,
+            group_id=topics.WORKER_GROUP,
+            group_protocol=settings.group_protocol,
+            session_timeout_seconds=settings.session_timeout_seconds,
+        ),
+        [topics.JOBS.name, topics.RETRY.name],
+        handoff,
+        drain_seconds=settings.revoke_drain_seconds,
+    )
+    rules = JobRules(
+        read=ReadRequest(
+            max_pages=settings.max_pages,
+            image_px=settings.image_px,
+            structure_pages=settings.structure_pages,
+            ocr=settings.ocr,
+        ),
+        retry=RetryPolicy(settings.max_attempts, settings.retry_base_seconds, settings.retry_max_seconds),
+        model=bundle.label,
+        page_weights=bundle.page_weights,
+        model_seconds=settings.model_seconds,
+    )
+    neighbours = Neighbours(intake=consumer, events=publisher, objects=objects, reader=readers, classifier=engine)
+    return Worker(
+        settings=settings,
+        engine=engine,
+        readers=readers,
+        objects=objects,
+        publisher=publisher,
+        handoff=handoff,
+        consumer=consumer,
+        jobs=JobRunner(neighbours, rules),
+        failed=threading.Event(),
+    )
+
+
+def _decoder(settings: WorkerSettings) -> Callable[[bytes | None], events.ClassificationRequested]:
+    ids = schema_ids(settings)
+
+    def decode(value: bytes | None) -> events.ClassificationRequested:
+        event = codec.decode(value, ids)
+        if not isinstance(event, events.ClassificationRequested):
+            raise codec.UndecodableMessage(f"a {type(event).__name__} is no job")
+        return event
+
+    return decode
+
+
+def _start(worker: Worker) -> None:
+    worker.engine.start()  # warms up
+    worker.readers.start()
+    worker.consumer.start()
+    for number in range(worker.settings.job_threads):
+        threading.Thread(target=_work, args=(worker,), name=f"job-{number}", daemon=True).start()
+
+
+def _work(worker: Worker) -> None:
+    """Do jobs until intake ends."""
+    while not worker.handoff.is_stopped:
+        try:
+            delivery = worker.consumer.receive(_RECEIVE_SECONDS)
+            if delivery is not None:
+                worker.jobs.run(delivery)
+        except Exception as error:
+            logger.exception("a job thread failed", extra={"action": "job_thread_failed"})
+            if isinstance(error, KafkaException) and error.args[0].fatal():
+                worker.failed.set()  # an idempotent producer does not recover from that
+
+
+def _stop(worker: Worker, deadline: Deadline) -> bool:
+    """Stop everything by the deadline and return whether every started job was finished."""
+    seconds = worker.settings.stop_deadline_seconds
+    worker.consumer.stop_intake()
+    is_idle = worker.handoff.wait_until_idle(deadline.remaining() - seconds * (_HAND_BACK_SHARE + _LEAVE_SHARE))
+    if not is_idle:
+        worker.jobs.abandon()
+        worker.handoff.wait_until_idle(deadline.remaining() - seconds * _LEAVE_SHARE)
+    worker.publisher.close(Deadline(deadline.remaining() / 2))
+    has_left = worker.consumer.close(deadline)
+    worker.readers.close(deadline.remaining())
+    worker.engine.close()
+    worker.objects.close()
+    return is_idle and has_left
+
+
+async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
+    """Tell the reader pool's counts as metrics, and stop when something is broken for good."""
+    told = {"deadline": 0, "memory": 0, "recycled": 0}
+    while not stopping.is_set():
+        counters = worker.readers.counters
+        now = {"deadline": counters.timeouts, "memory": counters.memory_kills, "recycled": counters.recycled}
+        for reason, count in now.items():
+            metrics.READER_DEATHS.labels(reason).inc(count - told[reason])
+        told = now
+        if worker.failed.is_set() or worker.consumer.has_failed:
+            worker.failed.set()
+            stopping.set()
+        try:
+            await asyncio.wait_for(stopping.wait(), _OBSERVE_SECONDS)
+        except TimeoutError:
+            continue
+
+
+async def _serve(settings: WorkerSettings, health: Health) -> web.AppRunner:
+    app = web.Application()
+    health.add_routes(app)
+    server = web.AppRunner(app, access_log=None)
+    await server.setup()
+    await web.TCPSite(server, settings.http_host, settings.http_port).start()
+    logger.info("probes listen", extra={"action": "listening", "address": server.addresses[0]})
+    return server
+
+
+def _kafka_check(worker: Worker) -> Check:
+    async def check() -> str | None:
+        is_reachable = await asyncio.to_thread(worker.publisher.is_reachable, _REACHABLE_SECONDS)
+        return None if is_reachable else "no broker answers"
+
+    return check
+
+
+def _intake_check(worker: Worker) -> Check:
+    async def check() -> str | None:
+        return worker.consumer.unready_because(_LOST_SECONDS)
+
+    return check
+
+
+class _BatchMetrics:
+    def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:  # noqa: ARG002  # the engine's shape
+        metrics.BATCH_PAGES.labels(kind).observe(size)
+        metrics.BATCH_SECONDS.labels(kind).observe(seconds)
