@@ -18,12 +18,16 @@ from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from producer_api import docs_page
 from producer_api.addresses import Allowed
-from producer_api.admission import Admission, Leases
+from producer_api.admission import QUEUED, Admission, Leases
 from producer_api.document import Storage
+from producer_api.fetch import FetchLimits
+from producer_api.fetcher import Fetcher, FetchRules
 from producer_api.outbox import Outbox
+from producer_api.relay import Relay, forget_old_idempotency_keys
 from producer_api.routes import ADMISSION, API_KEYS, LIMITS, routes
 from producer_api.settings import ProducerSettings
 from producer_api.store import UNAVAILABLE, Store
+from producer_api.sweeper import Offsets, Sweeper
 from producer_api.upload import UploadLimits
 from schemas.errors import DocfleetError
 
@@ -33,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 #: Calls to the object store at a time; each is a thread with a connection.
 _STORE_THREADS: Final = 32
+#: From a delivery, or its failure, to the row that says so.
+_MARK_SECONDS: Final = 5.0
 #: Of the stop budget, what finishing requests leaves for the outbox.
 _FLUSH_SECONDS: Final = 3.0
 
@@ -50,6 +56,8 @@ class Service:
         self.objects = ObjectStore(settings, connections=_STORE_THREADS)
         self.storage = Storage(self.objects, self.threads, settings.upload_max_bytes, settings.upload_memory_bytes)
         self.allowed = Allowed.parse(settings.file_url_allow)
+        self.publish_lease_seconds = settings.publish_timeout_seconds + _MARK_SECONDS
+        self.fetcher = Fetcher(self.store, self.storage, self.outbox, self._fetch_rules())
         self.health = Health({"postgres": self._postgres, "object_store": self._object_store})
         self.health.optional_checks["kafka"] = self._kafka
         self.health.liveness = lambda: None if not self.has_died.is_set() else "a background task died"
@@ -60,26 +68,66 @@ class Service:
         """Return the admission; its leases outlive what they guard."""
         leases = Leases(
             idempotency_seconds=self.settings.idempotency_lease_seconds,
-            publish_seconds=self.settings.publish_timeout_seconds + 5.0,
+            publish_seconds=self.publish_lease_seconds,
             terms_seconds=self.settings.key_cache_seconds,
         )
-        return Admission(self.store, self.storage, self.outbox, leases=leases, wake_fetcher=lambda: None)
+        return Admission(self.store, self.storage, self.outbox, leases=leases, wake_fetcher=self.fetcher.wake)
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Start what the handlers need; when they are done, publish what is left and close."""
         await self.pool.open(wait=False)
-        background = [asyncio.create_task(self._guarded(self.outbox.run()))]
+        publishing = asyncio.create_task(self._guarded(self.outbox.run()))
+        loops = [asyncio.create_task(self._guarded(work)) for work in self._loops()]
         yield
+        await _cancelled(loops)
         await self.outbox.drain(self.deadline)
-        for task in background:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await _cancelled([publishing])
         left = await asyncio.to_thread(self.publisher.close, self.deadline)
         _log.info("stopped", extra={"action": "stop", "events_left_to_the_relay": left})
         await self.pool.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.objects.close()
+
+    def _loops(self) -> list[Coroutine[Any, Any, None]]:
+        settings = self.settings
+        relay = Relay(
+            self.store,
+            self.outbox,
+            interval_seconds=settings.relay_interval_seconds,
+            lease_seconds=self.publish_lease_seconds,
+        )
+        sweeper = Sweeper(
+            self.store,
+            self.outbox,
+            Offsets(settings),
+            interval_seconds=settings.sweep_interval_seconds,
+            silence_seconds=settings.sweep_after_seconds,
+        )
+        return [
+            self.fetcher.run(),
+            relay.run(),
+            sweeper.run(settings.max_attempts),
+            forget_old_idempotency_keys(self.store, settings.idempotency_keep_seconds),
+        ]
+
+    def _fetch_rules(self) -> FetchRules:
+        settings = self.settings
+        limits = FetchLimits(
+            total_seconds=settings.fetch_total_seconds,
+            idle_seconds=settings.fetch_idle_seconds,
+            max_redirects=settings.fetch_max_redirects,
+            max_bytes=settings.upload_max_bytes,
+        )
+        return FetchRules(
+            limits=limits,
+            allowed=self.allowed,
+            attempts=settings.fetch_attempts,
+            backoff_seconds=settings.fetch_backoff_seconds,
+            concurrency=settings.fetch_concurrency,
+            look_seconds=settings.relay_interval_seconds,
+            publish_lease_seconds=self.publish_lease_seconds,
+            progress=QUEUED,
+        )
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a loop that never ends by itself; when it does, the process stops and is started anew."""
@@ -146,6 +194,14 @@ async def serve(settings: ProducerSettings) -> int:
     _log.info("stopping", extra={"action": "stop"})
     await runner.cleanup()
     return 1 if service.has_died.is_set() else 0
+
+
+async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _first(*events: asyncio.Event) -> None:

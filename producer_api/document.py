@@ -100,15 +100,15 @@ class DocumentWriter:
             media_type = self._media_type or ""
             await self._run(lambda: self._storage.objects.put(str(self._name), body, media_type=media_type))
 
-    async def abandon(self) -> None:
-        """Leave nothing behind: the upload is given up, an object that exists already is deleted."""
+    async def abandon(self, *, keep_stored: bool = False) -> None:
+        """Leave nothing behind: the upload is given up, an object that exists already is deleted unless it is kept."""
         self._pending = bytearray()
         with suppress(DocfleetError):  # a piece that failed was told to whoever waited for it
             await self._thread_is_done()
         try:
             if self._upload is not None:
                 await self._run(self._upload.abandon)
-            if self._is_stored and self._name is not None:
+            if self._is_stored and self._name is not None and not keep_stored:
                 name = self._name
                 await self._run(lambda: self._storage.objects.delete(name))
         except DocfleetError as error:

@@ -1,0 +1,106 @@
+"""No job is stuck: what has given no sign of life for too long is published again, and fails after too many attempts.
+
+A job that merely waits in a long backlog is left alone: its message is still ahead of what the workers have
+committed. And nobody is judged by old news: a sweep is only made while Kafka answers and the projector, which
+writes the signs of life down, has read everything that was there at the sweep before.
+"""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from docfleet import metrics
+from docfleet.kafka import client_config
+from docfleet.settings import KafkaSettings
+from producer_api.outbox import Outbox
+from producer_api.store import UNAVAILABLE, JobRow, Position, Store
+from schemas.errors import ERRORS, ErrorCode
+from schemas.topics import EVENTS, JOBS, STATUS_GROUP, WORKER_GROUP
+
+_log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS: Final = 10.0
+_BATCH: Final = 500
+_EARLIEST: Final[Any] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+class Offsets:
+    """What Kafka says of offsets. Every call blocks; a handle of its own, since others are polled by other threads."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._admin = AdminClient(client_config(settings) | {"error_cb": lambda _error: None, "log_level": 0})
+
+    def of_jobs(self) -> list[Position]:
+        """Return each partition of docfleet.jobs; KafkaException when no broker answers."""
+        low, high = self._watermarks(JOBS.name, _EARLIEST), self._watermarks(JOBS.name, _LATEST)
+        asked = ConsumerGroupTopicPartitions(WORKER_GROUP, [TopicPartition(JOBS.name, p) for p in high])
+        answer = self._admin.list_consumer_group_offsets([asked])[WORKER_GROUP].result(_ANSWER_SECONDS)
+        committed = {t.partition: max(0, t.offset) for t in answer.topic_partitions}
+        return [Position(p, committed.get(p, 0), low.get(p, 0), high[p]) for p in high]
+
+    def ends_of_events(self) -> dict[int, int]:
+        """Return the next offset of each partition of docfleet.events that has anything in it."""
+        low = self._watermarks(EVENTS.name, _EARLIEST)
+        high = self._watermarks(EVENTS.name, _LATEST)
+        return {partition: end for partition, end in high.items() if end > low.get(partition, 0)}
+
+    def _watermarks(self, topic: str, spec: Any) -> dict[int, int]:
+        partitions = self._admin.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
+        if not partitions:
+            return {}
+        asked = {TopicPartition(topic, partition): spec for partition in partitions}
+        answers = self._admin.list_offsets(asked, request_timeout=_ANSWER_SECONDS)
+        return {at.partition: int(answer.result(_ANSWER_SECONDS).offset) for at, answer in answers.items()}
+
+
+class Sweeper:
+    """Looks for jobs without a sign of life every `interval_seconds`; any number of replicas may."""
+
+    def __init__(
+        self, store: Store, outbox: Outbox, offsets: Offsets, *, interval_seconds: float, silence_seconds: float
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._offsets = offsets
+        self._interval_seconds = interval_seconds
+        self._silence_seconds = silence_seconds
+        self._ends_before: dict[int, int] | None = None
+
+    async def run(self, max_attempts: int) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self._look(max_attempts)
+            except (KafkaException, *UNAVAILABLE) as error:
+                self._ends_before = None
+                _log.warning("no sweep", extra={"action": "sweep", "why": str(error)})
+            await asyncio.sleep(self._interval_seconds)
+
+    async def _look(self, max_attempts: int) -> None:
+        positions = await asyncio.to_thread(self._offsets.of_jobs)
+        before, self._ends_before = self._ends_before, await asyncio.to_thread(self._offsets.ends_of_events)
+        if before is None or not await self._projector_has_read(before):
+            return
+        await self._store.sweep_refused(self._silence_seconds, _BATCH)
+        for job in await self._store.sweep(positions, self._silence_seconds, _BATCH):
+            await self._again(job, max_attempts)
+
+    async def _projector_has_read(self, ends: dict[int, int]) -> bool:
+        offsets = await self._store.projector_offsets(STATUS_GROUP, EVENTS.name)
+        return all(offsets.get(partition, 0) >= end for partition, end in ends.items())
+
+    async def _again(self, job: JobRow, max_attempts: int) -> None:
+        extra = {"action": "sweep", "job_id": job.job_id, "attempt": job.attempt}
+        if job.attempt <= max_attempts:
+            _log.warning("no sign of life: published again", extra=extra)
+            metrics.RELAYED.labels("sweep").inc()
+            self._outbox.publish(job)
+            return
+        _log.error("no sign of life, and no attempt left", extra=extra)
+        metrics.RELAYED.labels("exhausted").inc()
+        sentence = ERRORS[ErrorCode.ATTEMPTS_EXHAUSTED].sentence
+        await self._outbox.publish_failed(job, ErrorCode.ATTEMPTS_EXHAUSTED, sentence)
