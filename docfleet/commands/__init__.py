@@ -1,0 +1,1 @@
+"""The subcommands of `docfleet` that talk to a running system."""
