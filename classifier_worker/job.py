@@ -6,37 +6,34 @@ while Kafka is away. Whom it works with comes from outside, by the Protocols bel
 twice at once, after a rebalance or a sweep: both give the same result under the same event id.
 """
 
-import dataclasses
 import json
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from numpy.typing import NDArray
 
 from classifier_worker.core.fusion import DocumentResult, PageResult, PageWeights, combine_pages, rank_scores
 from classifier_worker.core.page import Document, Page, UnreadPage
-from classifier_worker.core.retry import GiveUp, Retry, RetryPolicy, after_failure
+from classifier_worker.core.retry import GiveUp, RetryPolicy, after_failure
 from classifier_worker.handoff import Delivery
+from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMessage, Teller
 from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
 from classifier_worker.reader.wire import ReadRequest
 from docfleet import metrics
-from docfleet.kafka import Delivered
-from schemas import codec, events, topics
+from schemas import events, topics
 from schemas.errors import DocfleetError, ErrorCode
 
 logger = logging.getLogger(__name__)
 
-#: Pause between two tries to get an event out while Kafka is away, and how soon a stop is noticed.
+#: How soon a stop is noticed while a job waits for the model.
 _PAUSE_SECONDS: Final = 0.5
 
 Probabilities = NDArray[np.float64]
@@ -53,27 +50,6 @@ class Intake(Protocol):
 
     def release(self, delivery: Delivery) -> None:
         """Unfinished: somebody else's now."""
-
-
-class Events(Protocol):
-    """Where events go."""
-
-    def publish(
-        self,
-        topic: topics.Topic,
-        event: events.Event,
-        *,
-        traceparent: str | None = None,
-        extra_headers: codec.Headers | None = None,
-    ) -> Future[Delivered]:
-        """Return the future of the event's delivery."""
-        ...
-
-    def forward(
-        self, topic: topics.Topic, key: bytes | None, value: bytes | None, headers: codec.Headers
-    ) -> Future[Delivered]:
-        """Return the future of the delivery of a message as it is."""
-        ...
 
 
 class Objects(Protocol):
@@ -129,14 +105,6 @@ class JobRules:
     model_seconds: float  #: most time that a page may wait for its classification
 
 
-class HandedBack(Exception):
-    """The job is given back unfinished, because this worker stops."""
-
-
-class _TooLarge(Exception):
-    """An event that Kafka does not take, however often it is sent."""
-
-
 class StoredDocument:
     """A job's document in the object store, read by ranges."""
 
@@ -161,6 +129,7 @@ class JobRunner:
         self._neighbours = neighbours
         self.rules = rules
         self._abandoned = threading.Event()
+        self._teller = Teller(neighbours.events, self._abandoned)
 
     def abandon(self) -> None:
         """Hand back every job that is running, as soon as it notices; for the end of a stop."""
@@ -169,7 +138,7 @@ class JobRunner:
     def run(self, delivery: Delivery) -> None:
         """Do the job of one message to its end, and ack, reject or release the message."""
         try:
-            is_given_up = self._run(_Job(delivery))
+            is_given_up = self._run(JobMessage(delivery))
         except BaseException as error:
             self._neighbours.intake.release(delivery)
             if not isinstance(error, HandedBack):
@@ -178,25 +147,25 @@ class JobRunner:
         else:
             (self._neighbours.intake.reject if is_given_up else self._neighbours.intake.ack)(delivery)
 
-    def _run(self, job: "_Job") -> bool:
+    def _run(self, job: JobMessage) -> bool:
         """Do the job and return whether it ended as a dead letter."""
         request = job.delivery.request
         if request is None:
             logger.error("undecodable message", extra={"action": "dead_lettered", "reason": job.delivery.fault})
-            self._dead_letter(job, ErrorCode.INVALID_REQUEST, job.delivery.fault)
+            self._teller.dead_letter(job, ErrorCode.INVALID_REQUEST, job.delivery.fault)
             return True
         # Not waited for: the terminal event follows it in the same partition of the same idempotent producer.
-        self._publish(topics.EVENTS, job, job.event(events.ClassificationStarted))
+        self._teller.publish(topics.EVENTS, job, job.event(events.ClassificationStarted))
         try:
             result = self._classify(job, request)
-            self._tell(job, job.event(events.ClassificationCompleted, result=result), outcome="completed")
+            self._teller.tell(job, job.event(events.ClassificationCompleted, result=result), outcome="completed")
         except ReadCancelled as error:
             raise HandedBack from error
         except (HandedBack, KafkaException):
             raise
-        except _TooLarge:
+        except EventTooLarge:
             failure = GiveUp(ErrorCode.INTERNAL_ERROR, "The result is too large for an event.", is_dead_letter=True)
-            return self._give_up(job, failure)
+            return self._teller.give_up(job, failure)
         except DocfleetError as error:
             return self._fail(job, request, error)
         except Exception as error:
@@ -207,18 +176,16 @@ class JobRunner:
 
     # --- to a result ---
 
-    def _classify(self, job: "_Job", request: events.ClassificationRequested) -> str:
+    def _classify(self, job: JobMessage, request: events.ClassificationRequested) -> str:
         """Return the result as JSON text, its keys and scores in the order of the contract."""
-        answers: list[tuple[UnreadPage | Page, Future[Probabilities] | None]] = []
+        answers: list[Future[Probabilities] | None] = []
         pages_max = self.rules.read.max_pages
 
         def on_page(page: Page | UnreadPage, total_pages: int) -> None:
-            wanted = isinstance(page, Page)
-            answers.append(
-                (page, self._neighbours.classifier.submit(page, request.categories) if wanted else None)  # type: ignore[arg-type]
-            )
+            classifier = self._neighbours.classifier
+            answers.append(classifier.submit(page, request.categories) if isinstance(page, Page) else None)
             said = f"Processing page {page.number} of {min(pages_max, total_pages)}"
-            self._publish(topics.PROGRESS, job, job.event(events.ClassificationProgressed, progress=said))
+            self._teller.publish(topics.PROGRESS, job, job.event(events.ClassificationProgressed, progress=said))
 
         source = StoredDocument(self._neighbours.objects, request.object_name, request.size_bytes)
         before = time.monotonic()
@@ -226,10 +193,10 @@ class JobRunner:
             document = self._neighbours.reader.read(source, self.rules.read, on_page=on_page, cancelled=self._abandoned)
             read_at = time.monotonic()
             metrics.STAGE_SECONDS.labels("read").observe(read_at - before)
-            result = self._fuse(document, request.categories, [future for _, future in answers])
+            result = self._fuse(document, request.categories, answers)
             metrics.STAGE_SECONDS.labels("classify").observe(time.monotonic() - read_at)
         finally:
-            for _, future in answers:
+            for future in answers:
                 if future is not None:
                     future.cancel()  # of a job that failed meanwhile; a no-op on a finished one
         return json.dumps(result.as_json(request.categories), ensure_ascii=False)
@@ -274,7 +241,7 @@ class JobRunner:
 
     # --- to another attempt or an end ---
 
-    def _fail(self, job: "_Job", request: events.ClassificationRequested, error: DocfleetError) -> bool:
+    def _fail(self, job: JobMessage, request: events.ClassificationRequested, error: DocfleetError) -> bool:
         if self._abandoned.is_set():
             raise HandedBack from error  # the stop is the likely cause, and it does not count as an attempt
         if error.code is ErrorCode.READER_CRASHED:
@@ -282,119 +249,6 @@ class JobRunner:
         randomness = random.random()  # noqa: S311  # jitter
         decision = after_failure(request, error.code, error.sentence, policy=self.rules.retry, randomness=randomness)
         if isinstance(decision, GiveUp):
-            return self._give_up(job, decision)
-        self._try_again(job, decision, error)
+            return self._teller.give_up(job, decision)
+        self._teller.try_again(job, decision, error)
         return False
-
-    def _try_again(self, job: "_Job", retry: Retry, error: DocfleetError) -> None:
-        """Publish the next attempt; only then is this message acknowledged, so its counts outlive this worker."""
-        now = datetime.now(UTC)
-        not_before = codec.utc(now + timedelta(seconds=retry.delay_seconds))
-        headers = [(topics.NOT_BEFORE_HEADER, not_before.encode())]
-        request = dataclasses.replace(retry.request, occurred_at=now)
-        self._deliver(lambda: self._publish(topics.RETRY, job, request, headers))
-        metrics.JOBS_RETRIED.labels(error.code).inc()
-        logger.warning(
-            "job will be tried again: %s",
-            error.sentence,
-            extra={
-                "action": "job_retried",
-                "job_id": request.job_id,
-                "attempt": request.attempt,
-                "not_before": not_before,
-            },
-        )
-
-    def _give_up(self, job: "_Job", decision: GiveUp) -> bool:
-        if decision.is_dead_letter:
-            self._dead_letter(job, decision.error_code, decision.sentence)
-        event = job.event(events.ClassificationFailed, error_code=decision.error_code, error=decision.sentence)
-        self._tell(job, event, outcome="failed", error_code=decision.error_code)
-        return decision.is_dead_letter
-
-    def _dead_letter(self, job: "_Job", error_code: ErrorCode, sentence: str) -> None:
-        message, ticket = job.delivery.message, job.delivery.ticket
-        told = {
-            topics.DLQ_ERROR_CODE_HEADER: error_code,
-            topics.DLQ_ERROR_HEADER: sentence,
-            topics.DLQ_TOPIC_HEADER: ticket.partition[0],
-            topics.DLQ_PARTITION_HEADER: str(ticket.partition[1]),
-            topics.DLQ_OFFSET_HEADER: str(ticket.offset),
-        }
-        headers = [*message.headers, *((name, text.encode()) for name, text in told.items())]
-        self._deliver(lambda: self._neighbours.events.forward(topics.DLQ, message.key, message.value, headers))
-        metrics.JOBS_DEAD_LETTERED.labels(error_code).inc()
-
-    # --- telling ---
-
-    def _tell(self, job: "_Job", event: events.Event, *, outcome: str, error_code: str = "") -> None:
-        before = time.monotonic()
-        self._deliver(lambda: self._publish(topics.EVENTS, job, event))
-        metrics.STAGE_SECONDS.labels("deliver").observe(time.monotonic() - before)
-        metrics.JOBS_FINISHED.labels(outcome, error_code).inc()
-        seconds = (event.occurred_at - event.accepted_at).total_seconds()
-        metrics.JOB_SECONDS.labels(outcome).observe(max(0.0, seconds))
-        logger.info(
-            "job %s",
-            outcome,
-            extra={
-                "action": f"job_{outcome}",
-                "job_id": event.job_id,
-                "attempt": event.attempt,
-                "error_code": error_code,
-            },
-        )
-
-    def _publish(
-        self, topic: topics.Topic, job: "_Job", event: events.Event, headers: codec.Headers | None = None
-    ) -> Future[Delivered]:
-        return self._neighbours.events.publish(topic, event, traceparent=job.traceparent, extra_headers=headers)
-
-    def _deliver(self, send: Callable[[], Future[Delivered]]) -> None:
-        """Send until it is delivered or this worker stops; the message must not be acknowledged before."""
-        while True:
-            future = send()
-            try:
-                while not self._is_done(future):
-                    if self._abandoned.is_set():
-                        raise HandedBack
-            except KafkaException as error:
-                fault: KafkaError = error.args[0]
-                if fault.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    raise _TooLarge from error
-                if fault.fatal():
-                    raise
-                logger.warning("event not delivered: %s", fault.str(), extra={"action": "delivery_failed"})
-            else:
-                return
-            if self._abandoned.wait(_PAUSE_SECONDS):
-                raise HandedBack
-
-    def _is_done(self, future: Future[Delivered]) -> bool:
-        with suppress(TimeoutError):
-            future.result(_PAUSE_SECONDS)
-            return True
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    delivery: Delivery
-
-    @property
-    def traceparent(self) -> str | None:
-        return codec.header(self.delivery.message.headers, "traceparent")
-
-    def event(self, event_type: type[events.Event], **more: Any) -> events.Event:
-        """Return an event about this job that happens now."""
-        request = self.delivery.request
-        if request is None:
-            raise ValueError("a message that is no job has no events")
-        return event_type(
-            job_id=request.job_id,
-            tenant_id=request.tenant_id,
-            attempt=request.attempt,
-            accepted_at=request.accepted_at,
-            occurred_at=datetime.now(UTC),
-            **more,
-        )

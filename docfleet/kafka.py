@@ -18,7 +18,7 @@ from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas import codec
 from schemas.events import Event
-from schemas.topics import Topic
+from schemas.topics import MESSAGE_BYTES_MAX, Topic
 
 #: The classic protocol's settings that KIP-848 keeps on the broker, where a client naming them is refused.
 _CLASSIC_ONLY: Final = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
@@ -96,6 +96,7 @@ class Publisher:
                 "linger.ms": 2,
                 "compression.type": "lz4",
                 "message.timeout.ms": int(message_timeout_seconds * 1000),
+                "message.max.bytes": MESSAGE_BYTES_MAX,
                 "error_cb": _ignore,  # a broker that is away shows in the futures and in readiness
             }
         )

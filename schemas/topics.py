@@ -22,6 +22,9 @@ DLQ_TOPIC_HEADER: Final = "docfleet_original_topic"
 DLQ_PARTITION_HEADER: Final = "docfleet_original_partition"
 DLQ_OFFSET_HEADER: Final = "docfleet_original_offset"
 
+#: Largest message that topics and producers take: 500 long category names in five lists of scores are 2 MiB.
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+
 #: Consumer groups.
 WORKER_GROUP: Final = "docfleet.classifier-worker"
 STATUS_GROUP: Final = "docfleet.status-service"
@@ -42,7 +45,11 @@ class Topic:
     @property
     def config(self) -> dict[str, str]:
         """The topic's own settings, as a broker takes them."""
-        return {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(self.retention_ms),
+            "max.message.bytes": str(MESSAGE_BYTES_MAX),
+        }
 
 
 JOBS: Final = Topic(
