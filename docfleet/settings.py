@@ -84,8 +84,8 @@ class Settings(BaseSettings):
     def _fault(cls, error: Any) -> str:
         if not error["loc"]:  # a check of fields against each other, which names its variables itself
             return str(error["msg"]).removeprefix("Value error, ")
-        name = str(error["loc"][0])
-        variable = cls.variables().get(name, name)
+        place = str(error["loc"][0])  # the alias of a field that has one, else its name
+        name, variable = next(pair for pair in cls.variables().items() if place in pair)
         if error["type"] == "missing":
             return f"{variable}: is required ({cls.model_fields[name].description})"
         return f"{variable}: {error['msg'].removeprefix('Value error, ')}"

@@ -19,12 +19,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from docfleet import metrics
 from docfleet.stopping import Deadline
-from schemas import codec, topics
-from schemas.codec import SchemaIds, UndecodableMessage
-from schemas.events import Event
+from schemas import topics
+from schemas.codec import SchemaIds
 from schemas.topics import Topic
 from status_service import folding
-from status_service.folding import Said
+from status_service.decoding import decode_all
 from status_service.store import Advance, Claim, Fenced, Partition, ProjectionStore
 
 logger = logging.getLogger(__name__)
@@ -179,13 +178,13 @@ class Projector:
 
     def _project(self) -> None:
         started = time.monotonic()
-        said, kinds = self._decoded()
+        decoded = decode_all(self._batch, self._schema_ids)
         advances = {}
         for message in self._batch:
             partition = _partition_of(message)
             advances[partition] = Advance(self._claims[partition], int(message.offset() or 0) + 1)
         try:
-            self._store.write(folding.fold(said), advances)
+            self._store.write(folding.fold(decoded.said), advances)
         except Fenced as fenced:
             logger.warning("%s", fenced, extra={"action": "projector_fenced"})
             self._forget(fenced.partitions)
@@ -193,44 +192,12 @@ class Projector:
         for partition, advance in advances.items():
             self._claims[partition] = Claim(advance.claim.owner_epoch, advance.next_offset)
             self._uncommitted[partition] = advance.next_offset
-        for topic, event_type in kinds:
-            if event_type is None:
-                metrics.EVENTS_UNDECODABLE.labels(topic).inc()
-            else:
-                metrics.EVENTS_PROJECTED.labels(event_type).inc()
+        for one in decoded.said:
+            metrics.EVENTS_PROJECTED.labels(type(one.event).__name__).inc()
+        for topic in decoded.undecodable:
+            metrics.EVENTS_UNDECODABLE.labels(topic).inc()
         metrics.PROJECTION_SECONDS.observe(time.monotonic() - started)
         self._batch = []
-
-    def _decoded(self) -> tuple[list[Said], list[tuple[str, str | None]]]:
-        """Return the batch's events, and the topic and event type of each message (None: not decodable)."""
-        said: list[Said] = []
-        kinds: list[tuple[str, str | None]] = []
-        for message in self._batch:
-            topic, partition = _partition_of(message)
-            offset = int(message.offset() or 0)
-            try:
-                event = folding.storable(self._event_of(message.value()))
-            except UndecodableMessage as error:
-                extra = {"action": "message_skipped", "topic": topic, "partition": partition, "offset": offset}
-                logger.warning("a message is no event: %s", error, extra=extra)
-                kinds.append((topic, None))
-                continue
-            said.append(Said(event, partition, offset, _traceparent_of(message)))
-            kinds.append((topic, type(event).__name__))
-        return said, kinds
-
-    def _event_of(self, value: bytes | None) -> Event:
-        if self._schema_ids is not None and value and value[0] == 0:
-            try:  # a registry that is away is worth another try, unlike bytes that no schema fits
-                self._schema_ids.schema_of(int.from_bytes(value[1:5], "big"))
-            except KeyError as error:
-                raise UndecodableMessage(f"the registry has no schema with id {error}") from error
-        try:
-            return codec.decode(value, self._schema_ids)
-        except UndecodableMessage:
-            raise
-        except Exception as error:  # hostile bytes can fail in any way, and must not stop the partition
-            raise UndecodableMessage(f"{type(error).__name__}: {error}") from error
 
     def _claim(self) -> None:
         """Claim what was assigned and begin to read it where Postgres says."""
@@ -294,12 +261,6 @@ class Projector:
 
 def _partition_of(message: Message) -> Partition:
     return str(message.topic()), int(message.partition() or 0)
-
-
-def _traceparent_of(message: Message) -> str | None:
-    headers: Any = message.headers()
-    traceparent = codec.header(headers, "traceparent")
-    return None if traceparent is None else traceparent.replace("\x00", "")
 
 
 def _drop_lag(partition: Partition) -> None:
