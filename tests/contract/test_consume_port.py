@@ -1,0 +1,316 @@
+"""The consume port keeps its promises on every group protocol: librdkafka's mock, Apache Kafka classic and KIP-848."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from classifier_worker.consumer import JobConsumer
+from classifier_worker.core.inflight import Bounds
+from classifier_worker.core.retry import FuseLimits
+from classifier_worker.handoff import Delivery, HandOff, HandOffOptions
+from docfleet.kafka import consumer_config
+from docfleet.settings import KafkaSettings
+from docfleet.stopping import Deadline
+from schemas import codec, events
+from schemas.topics import NOT_BEFORE_HEADER
+from tests.integration.worker.running import request
+from tests.waiting import eventually_sync
+
+PARTITIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    bootstrap_servers: str
+    group_protocol: str
+    topic: str
+    group: str
+
+    def produce(self, partition: int, *sizes: int, headers: Any = None) -> None:
+        """Append a job for each document size to a partition."""
+        producer = Producer({"bootstrap.servers": self.bootstrap_servers})
+        for size in sizes:
+            value = codec.encode(request(size_bytes=size))
+            producer.produce(self.topic, value=value, partition=partition, headers=headers)
+        assert producer.flush(20) == 0
+
+    def committed(self, partition: int) -> int | None:
+        """Return the group's committed offset, None when there is none."""
+        looker = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": self.group})
+        try:
+            offset = looker.committed([TopicPartition(self.topic, partition)], timeout=10)[0].offset
+        finally:
+            looker.close()
+        return offset if offset >= 0 else None
+
+    def commits(self, partition: int, offset: int) -> None:
+        """Wait until this offset is committed."""
+        assert eventually_sync(lambda: self.committed(partition) == offset, within=10)
+
+
+@pytest.fixture(scope="session")
+def mock_kafka() -> Iterator[str]:
+    host = Producer({"bootstrap.servers": "ignored", "test.mock.num.brokers": 1, "log_level": 0})
+    broker = host.list_topics(timeout=10).brokers[1]
+    yield f"{broker.host}:{broker.port}"
+    host.flush(0)
+
+
+@pytest.fixture(params=["mock-classic", "kafka-classic", "kafka-consumer"])
+def backend(request: pytest.FixtureRequest, unique: str) -> Backend:
+    name, group_protocol = request.param.split("-")
+    servers: str = request.getfixturevalue("mock_kafka" if name == "mock" else "kafka")
+    topic = f"jobs-{unique}"
+    if name == "mock":  # which makes topics of four partitions when asked about them
+        assert (
+            len(Producer({"bootstrap.servers": servers}).list_topics(topic, timeout=10).topics[topic].partitions) == 4
+        )
+    else:
+        admin = AdminClient({"bootstrap.servers": servers})
+        admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(10)
+    return Backend(servers, group_protocol, topic, f"workers-{unique}")
+
+
+def decode(value: bytes | None) -> events.ClassificationRequested:
+    event = codec.decode(value)
+    assert isinstance(event, events.ClassificationRequested)
+    return event
+
+
+class StallingHandOff(HandOff):
+    """Lets a test hold up the thread that polls."""
+
+    def __init__(self, options: HandOffOptions) -> None:
+        super().__init__(options)
+        self.may_turn = threading.Event()
+        self.may_turn.set()
+        self.most_jobs = 0
+
+    def admit_due(self) -> None:
+        self.may_turn.wait(30)
+        super().admit_due()
+        self.most_jobs = max(self.most_jobs, self.jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    consumer: JobConsumer
+    handoff: StallingHandOff
+    topic: str
+
+    def partitions(self) -> set[int]:
+        return {partition for _, partition in self.handoff.partitions}
+
+    def owns(self, count: int) -> bool:
+        return len(self.handoff.partitions) == count
+
+    def get(self, within: float = 20.0) -> Delivery:
+        delivery = self.consumer.receive(within)
+        assert delivery is not None, "nothing was received"
+        return delivery
+
+
+@contextmanager
+def member(
+    backend: Backend, *, bounds: Bounds | None = None, drain_seconds: float = 5.0, **config: Any
+) -> Iterator[Member]:
+    settings = KafkaSettings.from_mapping({"KAFKA_BOOTSTRAP_SERVERS": backend.bootstrap_servers})
+    whole = consumer_config(
+        settings, group_id=backend.group, group_protocol=backend.group_protocol, session_timeout_seconds=6
+    )
+    handoff = StallingHandOff(
+        HandOffOptions(bounds=bounds or Bounds(50, 1 << 30), decode=decode, fuse=FuseLimits(10, 5, 60.0, 60.0))
+    )
+    consumer = JobConsumer(whole | config, [backend.topic], handoff, drain_seconds=drain_seconds)
+    consumer.start()
+    try:
+        yield Member(consumer, handoff, backend.topic)
+    finally:
+        handoff.may_turn.set()
+        consumer.close(Deadline(0))
+
+
+def place(delivery: Delivery) -> tuple[int, int]:
+    return delivery.ticket.partition[1], delivery.ticket.offset
+
+
+def in_background(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_what_finishes_out_of_order_is_committed_up_to_the_lowest_unfinished(backend: Backend) -> None:
+    backend.produce(0, *[1] * 4)
+    with member(backend) as one:
+        first, second, third, fourth = (one.get() for _ in range(4))
+        one.consumer.ack(first)
+        one.consumer.ack(third)
+        one.consumer.ack(fourth)
+        backend.commits(0, 1)
+        one.consumer.ack(second)
+        backend.commits(0, 4)
+
+
+def test_leaving_commits_what_is_done_and_the_next_member_gets_the_rest(backend: Backend) -> None:
+    backend.produce(0, *[1] * 3)
+    with member(backend) as one:
+        done, released, held = (one.get() for _ in range(3))
+        one.consumer.ack(done)
+        one.consumer.stop_intake()
+        one.consumer.release(released)
+        one.consumer.ack(held)
+        assert one.consumer.close(Deadline(10))
+    assert backend.committed(0) == 1
+    with member(backend) as two:
+        assert [place(two.get()), place(two.get())] == [(0, 1), (0, 2)]
+
+
+def test_a_revoked_partition_is_never_committed_by_its_former_owner(backend: Backend) -> None:
+    for partition in range(PARTITIONS):
+        backend.produce(partition, 1, 1)
+    with member(backend, drain_seconds=0) as one:
+        held = [one.get() for _ in range(2 * PARTITIONS)]
+        with member(backend, drain_seconds=0) as two:
+            eventually_sync(lambda: one.owns(2) and two.owns(2), within=30)
+            moved = two.partitions()
+            again = [two.get() for _ in range(4)]
+            assert {place(d) for d in again} == {(p, offset) for p in moved for offset in (0, 1)}
+            for delivery in held:
+                one.consumer.ack(delivery)
+            for kept in one.partitions():
+                backend.commits(kept, 2)
+            assert {backend.committed(partition) or 0 for partition in moved} == {0}
+            for delivery in again:
+                two.consumer.ack(delivery)
+            for partition in moved:
+                backend.commits(partition, 2)
+
+
+def test_a_rebalance_waits_for_started_jobs_and_drops_what_has_not_started(backend: Backend) -> None:
+    for partition in range(PARTITIONS):
+        backend.produce(partition, 1, 1)
+    with member(backend, drain_seconds=25) as one:
+        eventually_sync(lambda: one.handoff.jobs == 2 * PARTITIONS)
+        started = {}
+        for _ in range(2 * PARTITIONS):
+            delivery = one.get()
+            if place(delivery)[1] == 1:  # the second of each partition is put back, as if it had not started
+                one.consumer.release(delivery)
+            else:
+                started[place(delivery)[0]] = delivery
+        one.handoff.stop()
+        with member(backend) as two:
+            eventually_sync(lambda: len(one.handoff.partitions) == PARTITIONS and one.handoff.jobs == PARTITIONS)
+            time_of_ack = {}
+
+            def finish() -> None:
+                for partition, delivery in started.items():
+                    time_of_ack[partition] = time.monotonic()
+                    one.consumer.ack(delivery)
+
+            threading.Timer(2.0, finish).start()  # while the rebalance is under way
+            received = [two.get(40) for _ in range(2)]
+            assert time_of_ack, "a partition moved while its job was running"
+            assert {place(d)[1] for d in received} == {1}, "a finished job was done again"
+
+
+def test_a_lost_partition_is_forgotten_and_not_committed(backend: Backend) -> None:
+    backend.produce(0, 1, 1)
+    quick = {"max.poll.interval.ms": 6000}
+    with member(backend, **quick) as one:
+        first, _ = one.get(), one.get()
+        one.handoff.may_turn.clear()
+        with member(backend) as two:
+            again = two.get(40)
+            assert place(again) == (0, 0)
+            one.consumer.ack(first)
+            one.handoff.may_turn.set()
+            eventually_sync(lambda: not one.handoff._inflight.is_current(first.ticket), within=20)  # noqa: SLF001
+            two.consumer.ack(two.get())
+            assert backend.committed(0) in (None, 0)
+
+
+def test_in_flight_stays_below_its_bound_while_the_member_stays_in_the_group(backend: Backend) -> None:
+    for partition in range(PARTITIONS):
+        backend.produce(partition, *[1] * 50)
+    with member(backend, bounds=Bounds(8, 1 << 30)) as one:
+        eventually_sync(lambda: one.handoff.jobs == 8)
+        owned = one.handoff.partitions
+        received = set()
+        for _ in range(4 * 50):
+            delivery = one.get()
+            received.add(place(delivery))
+            one.consumer.ack(delivery)
+        assert len(received) == 4 * 50, "a message was lost or repeated by pausing"
+        assert one.handoff.most_jobs <= 8
+        assert one.handoff.partitions == owned
+        for partition in range(PARTITIONS):
+            backend.commits(partition, 50)
+
+
+def test_documents_beyond_the_bytes_wait_for_those_that_are_started(backend: Backend) -> None:
+    backend.produce(0, 60, 60, 500)
+    with member(backend, bounds=Bounds(8, 100)) as one:
+        first = one.get()
+        assert one.consumer.receive(0.3) is None
+        one.consumer.ack(first)
+        second = one.get()
+        assert place(second) == (0, 1)
+        one.consumer.ack(second)
+        assert place(one.get()) == (0, 2), "a document larger than the bound starts alone"
+
+
+def test_a_retry_waits_for_its_time_without_holding_up_what_is_behind_it(backend: Backend) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=3)
+    backend.produce(0, 1, headers=[(NOT_BEFORE_HEADER, codec.utc(due).encode())])
+    backend.produce(0, 1)
+    with member(backend, bounds=Bounds(2, 100)) as one:
+        prompt = one.get()
+        assert place(prompt) == (0, 1)
+        assert one.handoff.jobs == 1, "what waits for its time is not in flight"
+        late = one.get()
+        assert place(late) == (0, 0)
+        assert datetime.now(UTC) >= due
+        one.consumer.ack(prompt)
+        one.consumer.ack(late)
+        backend.commits(0, 2)
+
+
+def test_a_message_that_is_no_job_is_received_with_its_fault(backend: Backend) -> None:
+    producer = Producer({"bootstrap.servers": backend.bootstrap_servers})
+    producer.produce(backend.topic, value=b"{}", partition=0)
+    assert producer.flush(20) == 0
+    with member(backend) as one:
+        delivery = one.get()
+        assert delivery.request is None
+        assert "unknown framing" in delivery.fault
+
+
+def test_intake_stands_still_when_most_messages_are_given_up(backend: Backend) -> None:
+    backend.produce(0, *[1] * 8)
+    with member(backend) as one:
+        for _ in range(5):
+            one.consumer.reject(one.get())
+        assert one.consumer.receive(0.3) is None
+        assert "dead letter" in (one.consumer.unready_because(60) or "")
+        backend.commits(0, 5)
+
+
+def test_a_released_message_comes_again_to_the_same_member(backend: Backend) -> None:
+    backend.produce(0, 1)
+    with member(backend) as one:
+        one.consumer.release(one.get())
+        again = one.get()
+        assert place(again) == (0, 0)
+        one.consumer.ack(again)
+        backend.commits(0, 1)
