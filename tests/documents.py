@@ -252,19 +252,34 @@ def deep_pdf(depth: int = 200_000) -> bytes:
     return out.getvalue()
 
 
-def slow_pdf(rectangles: int = 30_000_000) -> bytes:
-    """Return a small PDF with one page of so many large clipped shapes that drawing it takes minutes."""
-    shape = b"0 0 m 1 595 7 3 842 842 c 595 0 3 9 1 1 c h W n 0 0 595 842 re f\n"
-    compressor = zlib.compressobj(9)
-    parts = [compressor.compress(shape * 10_000) for _ in range(max(rectangles // 10_000, 1))]
-    content = b"".join([*parts, compressor.flush()])
+def slow_pdf(shapes: int = 150_000) -> bytes:
+    """Return a small PDF with one page painted over so often that drawing it takes a minute or so."""
     out = io.BytesIO()
     writer = PdfWriter(out)
     writer.put(1, b"<< /Type /Catalog /Pages 2 0 R >>")
     writer.put(2, b"<< /Type /Pages /Kids [10 0 R] /Count 1 >>")
     _put_fonts(writer)
     _put_page(writer, 10)
-    writer.put_stream(11, content, b"/Filter /FlateDecode")
+    shape = b"400 w 0 0 m 595 842 0 842 595 0 c 9 9 300 200 842 842 c S\n"
+    writer.put_stream(11, zlib.compress(shape * shapes), b"/Filter /FlateDecode")
+    writer.finish()
+    return out.getvalue()
+
+
+def swelling_pdf(megabytes: int = 4_000) -> bytes:
+    """Return a PDF of about `megabytes` x 2 KB whose one content stream unpacks to that many megabytes of paths."""
+    packer = zlib.compressobj(9)
+    shape = b"0 0 m 9 9 l S\n"
+    start = packer.compress(b"q Q\n") + packer.flush(zlib.Z_FULL_FLUSH)
+    # a full flush makes a block independent of what was before it, so that copies of it can be strung together
+    block = packer.compress(shape * ((1 << 20) // len(shape))) + packer.flush(zlib.Z_FULL_FLUSH)
+    out = io.BytesIO()
+    writer = PdfWriter(out)
+    writer.put(1, b"<< /Type /Catalog /Pages 2 0 R >>")
+    writer.put(2, b"<< /Type /Pages /Kids [10 0 R] /Count 1 >>")
+    _put_fonts(writer)
+    _put_page(writer, 10)
+    writer.put_stream(11, start + block * megabytes + packer.flush(), b"/Filter /FlateDecode")
     writer.finish()
     return out.getvalue()
 

@@ -55,11 +55,13 @@ def _serve(channel: wire.Channel, header: wire.Header, descriptor: int) -> wire.
         return bool(answer["kind"] == "ok")
 
     def on_page(page: Any) -> None:  # noqa: ANN401 - Page or UnreadPage, told apart by its fields
+        if file.is_aborted:
+            raise ranges.FetchAborted("the page was read without all of its bytes")
         if hasattr(page, "error"):
             error = page.error[: wire.SENTENCE_CHARS_MAX]
             channel.send({"kind": "unread", "number": page.number, "error": error})
-        elif not file.is_aborted:
-            channel.send(wire.header_of(page), page.image.reshape(-1).data)
+        else:
+            wire.send_page(channel, page)
 
     file: Any = None
     try:

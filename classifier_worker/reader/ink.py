@@ -23,9 +23,9 @@ def letters(text: str) -> int:
 
 def is_garbage(text: str) -> bool:
     """Whether a large part of the text is no text at all, as from a font without a usable Unicode map."""
-    sample = [char for char in text[:_CHARS_LOOKED_AT] if not char.isspace()]
-    if not sample:
-        return False
+    sample = "".join(text[:_CHARS_LOOKED_AT].split())
+    if sample.isascii() and sample.isprintable():
+        return False  # nearly all pages, without a look at each letter
     bad = sum(char == "\ufffd" or unicodedata.category(char) in _NO_TEXT for char in sample)
     return bad > _GARBAGE_SHARE * len(sample)
 
@@ -38,6 +38,6 @@ def is_thin(text: str) -> bool:
 
 def is_blank(image: NDArray[np.uint8]) -> bool:
     """Whether a page (RGB, uint8) is one even colour but for specks."""
-    grey = image[:, :, 1].astype(np.int16)
-    paper = np.median(grey)
-    return float(np.mean(np.abs(grey - paper) > _INK_STEP)) < _BLANK_SHARE
+    grey = image[:, :, 1]
+    paper = int(np.bincount(grey.reshape(-1), minlength=256).argmax())
+    return float(np.mean((grey < max(paper - _INK_STEP, 0)) | (grey > paper + _INK_STEP))) < _BLANK_SHARE

@@ -22,6 +22,7 @@ from classifier_worker.reader.wire import LINES_MAX, TEXT_CHARS_MAX, ReadRequest
 from schemas.errors import DocfleetError, ErrorCode
 
 #: FPDF_GetLastError
+_ERROR_FORMAT: Final = 3
 _ERROR_PASSWORD: Final = 4
 _ERROR_SECURITY: Final = 5
 _RENDER_FLAGS: Final = raw.FPDF_ANNOT | raw.FPDF_REVERSE_BYTE_ORDER | raw.FPDF_RENDER_LIMITEDIMAGECACHE
@@ -73,9 +74,11 @@ class OpenPdf:
         try:
             # From memory PDFium reads without a call back into Python for each 512 bytes.
             self._document = pdfium.PdfDocument(file.read(size_bytes) if is_whole else file)
-            self.total_pages = len(self._document)
         except pdfium.PdfiumError as error:
+            if is_whole and error.err_code == _ERROR_FORMAT and _has_empty_page_tree(file):
+                raise DocfleetError(ErrorCode.NO_PAGES) from error
             raise _open_error(error) from error
+        self.total_pages = len(self._document)
 
     def page(self, number: int) -> Page:
         """Read page `number`: text, picture, and structure or OCR where the request and the page ask for it."""
@@ -140,6 +143,14 @@ def _open_error(error: Any) -> DocfleetError:  # noqa: ANN401
     return DocfleetError(
         ErrorCode.UNREADABLE_DOCUMENT, "The PDF could not be opened: its structure is damaged beyond repair."
     )
+
+
+def _has_empty_page_tree(file: BinaryIO) -> bool:
+    """Whether a PDF that PDFium calls damaged is a sound one without pages."""
+    from classifier_worker.reader import structure
+
+    file.seek(0)
+    return structure.has_empty_page_tree(file)
 
 
 def geometry_of(page: Any) -> Geometry:  # noqa: ANN401

@@ -124,12 +124,9 @@ class ReaderPool:
             self._busy.add(child)
         try:
             yield child
-        except DocfleetError:
-            raise
-        except BaseException:
-            child.kill("given up")
-            raise
         finally:
+            if not child.is_between_documents:
+                child.kill("given up")
             self._take_back(child)
 
     def _take_back(self, child: ReaderChild) -> None:

@@ -28,8 +28,6 @@ OnPage = Callable[[Page | UnreadPage, int], None]
 
 #: How long a child may take to give up a document whose bytes cannot be fetched, before it is killed.
 _ABORT_SECONDS: Final = 2.0
-#: A child that died having used this share of its memory died of it.
-_MEMORY_DEATH: Final = 0.8
 _CODES_OF_A_CHILD: Final = frozenset(
     {
         ErrorCode.EMPTY_FILE,
@@ -145,6 +143,7 @@ class Reading:
         try:
             header = {"kind": "read", "size_bytes": self._source.size, "request": asdict(self._request)}
             self._child.channel.send(header, descriptor=self._spool.for_child)
+            self._child.is_between_documents = False
             while not self._step():
                 pass
         except wire.PeerGone as error:
@@ -161,7 +160,7 @@ class Reading:
     def _step(self) -> bool:
         """Handle one frame; True after the last."""
         image_px = self._request.image_px
-        header, payload = self._child.channel.receive(image_px * image_px * 3, on_wait=self._check)
+        header, payload = self._child.channel.receive(wire.page_payload_bytes_max(image_px), on_wait=self._check)
         kind = header["kind"]
         if kind == "need":
             self._fetch(header)
@@ -172,8 +171,11 @@ class Reading:
         elif kind == "unread":
             self._add(wire.unread_of(header))
         elif kind == "failed":
-            raise self._failure(header)
+            error = self._failure(header)
+            self._child.is_between_documents = True
+            raise error
         elif kind in ("aborted", "done") and self._may_end(kind):
+            self._child.is_between_documents = True
             return True
         else:
             raise wire.BrokenProtocol(f"unexpected {kind!r}")
@@ -225,11 +227,11 @@ class Reading:
         self._total_pages, self._is_image = total_pages, bool(is_image)
 
     def _add(self, page: Page | UnreadPage) -> None:
+        if self._source_error is not None:
+            return  # what the child makes of missing bytes is of no interest
         expected = len(self._pages) + 1
         if page.number != expected or expected > min(self._request.max_pages, self._total_pages):
             raise wire.BrokenProtocol(f"page {page.number} where {expected} of {self._total_pages} comes next")
-        if self._source_error is not None:
-            return
         self._pages.append(page)
         if isinstance(page, UnreadPage):
             self._counters.add(unread_pages=1)
@@ -268,7 +270,7 @@ class Reading:
                 ErrorCode.DOCUMENT_TOO_COMPLEX,
                 f"Reading the document took more than the {limits.document_seconds:g} seconds allowed.",
             )
-        if reason == "memory" or death.peak_bytes > _MEMORY_DEATH * limits.memory_bytes:
+        if reason == "memory" or death.ran_out_of_memory(limits.memory_bytes):
             counters.add(memory_kills=1)
             return DocfleetError(
                 ErrorCode.DOCUMENT_TOO_COMPLEX,

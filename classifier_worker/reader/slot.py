@@ -29,6 +29,8 @@ _FIXED: Final = {
 }
 #: How often a waiting parent looks at deadline, cancellation and the child's memory.
 POLL_SECONDS: Final = 0.05
+#: A child that died having used this share of its memory died of it.
+_MEMORY_DEATH: Final = 0.8
 _STDERR_TAIL_BYTES: Final = 2000
 _REAP_SECONDS: Final = 10.0
 
@@ -40,6 +42,14 @@ class Death:
     exit_code: int
     peak_bytes: int
     stderr: str
+
+    def ran_out_of_memory(self, memory_bytes: int) -> bool:
+        """Whether the limit killed it: it had nearly all of it, or aborted because it was refused more.
+
+        PDFium aborts without a word when an allocation fails; glibc says what it found corrupted.
+        """
+        is_refused = -self.exit_code == signal.SIGABRT and (not self.stderr or "bad_alloc" in self.stderr)
+        return is_refused or self.peak_bytes > _MEMORY_DEATH * memory_bytes
 
     def __str__(self) -> str:
         if self.exit_code < 0:
@@ -53,6 +63,7 @@ class ReaderChild:
     def __init__(self, process: "subprocess.Popen[bytes]", channel: wire.Channel, stderr: int) -> None:
         self.channel = channel
         self.documents = 0
+        self.is_between_documents = True  #: else it cannot take another one
         self.killed_because = ""
         self._process = process
         self._stderr = stderr

@@ -11,11 +11,14 @@ import io
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pdfplumber
 import pypdfium2 as pdfium
+from pdfminer.pdfdocument import PDFDocument
 from pdfminer.pdfinterp import PDFPageInterpreter
+from pdfminer.pdfparser import PDFParser
+from pdfminer.pdftypes import resolve1
 from pdfplumber.page import PDFPageAggregatorWithMarkedContent
 
 from classifier_worker.core.page import Box, Structure, Table
@@ -53,6 +56,18 @@ def structure_of(document: Any, number: int, fonts: tuple[str, ...]) -> Structur
     except Exception:
         # pdfminer meets PDFs that PDFium repaired: whatever it raises means the same here
         return None
+
+
+def has_empty_page_tree(pdf_file: BinaryIO) -> bool:
+    """Whether pdfminer finds a catalog and a page tree in a PDF, and no page in it."""
+    try:
+        with _cpu_limit(PAGE_CPU_SECONDS):
+            tree = resolve1(PDFDocument(PDFParser(pdf_file), fallback=False).catalog["Pages"])
+            return not resolve1(tree["Count"]) and not resolve1(tree.get("Kids", []))
+    except _TimeUp:
+        return False
+    except Exception:
+        return False  # then it is damaged
 
 
 def _single_page(document: Any, number: int) -> io.BytesIO:  # noqa: ANN401

@@ -1,0 +1,1 @@
+"""The reader's parts that need no process of their own."""

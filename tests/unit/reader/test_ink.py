@@ -1,0 +1,34 @@
+"""When a page is worth an OCR run."""
+
+import numpy as np
+import pytest
+
+from classifier_worker.reader import ink
+
+
+@pytest.mark.parametrize(
+    ("text", "is_thin"),
+    [
+        ("", True),
+        ("Page 1 of 3", True),
+        ("-" * 500, True),
+        ("The quick brown fox jumps over the lazy dog and on.", False),
+        ("契約書 " * 20, False),
+        ("\ue001\ue002\ue003 " * 50, True),
+        ("\x01\x02\x03abc" * 50, True),
+        ("\ufffd" * 30 + "a" * 50, True),
+        ("Zażółć gęślą jaźń, naïve façade – “quoted” €5 " * 3, False),
+    ],
+)
+def test_text_layer_is_thin_when_it_is_short_or_garbage(text: str, is_thin: bool) -> None:
+    assert ink.is_thin(text) is is_thin
+
+
+def test_page_with_a_line_of_text_is_not_blank_whatever_its_paper() -> None:
+    for paper, writing in ((255, 0), (0, 255), (200, 120)):
+        page = np.full((512, 362, 3), paper, np.uint8)
+        assert ink.is_blank(page)
+        page[3, 5] = writing  # a speck
+        assert ink.is_blank(page)
+        page[100:104, 50:150:3] = writing
+        assert not ink.is_blank(page)
