@@ -15,6 +15,7 @@ from docfleet.postgres import open_pool
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from schemas.topics import STATUS_GROUP
+from status_service.jobs import Jobs
 from status_service.notify import Changes
 from status_service.projector import Intake, Projector
 from status_service.routes import Lookup, add_routes
@@ -42,7 +43,7 @@ async def run(settings: StatusSettings) -> int:
     listening = asyncio.create_task(changes.listen(), name="listen")
     projector.start()
     app = http.application(SERVICE, health)
-    add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=settings.key_cache_seconds), pool, changes))
+    add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=settings.key_cache_seconds), Jobs(pool), changes))
     runner, port = await http.listen(app, settings.http_host, settings.http_port)
     health.is_started = True
     logger.info("serving on port %d", port, extra={"action": "started", "port": port})

@@ -127,6 +127,8 @@ def _apply(change: Change, said: Said) -> None:
 
 
 def _apply_request(change: Change, event: events.ClassificationRequested, said: Said) -> None:
+    if change.object_name is not None:  # said again: the first stays, as in the row
+        return
     change.object_name = event.object_name
     change.media_type = event.media_type
     change.size_bytes = event.size_bytes

@@ -1,11 +1,12 @@
 -- The statements of status_service. The case expressions are the ranks of schemas/lifecycle.py: queued 0,
--- processing 1, terminal 2. tests/integration/status/test_ranks.py holds the two together, pair by pair.
+-- processing 1, terminal 2. tests/integration/status/test_store.py holds the two together, pair by pair.
 
--- find_job --
--- One job as its tenant may see it; `result` as the very text that was stored, since the order of its keys counts.
-select job_id, status, progress, error_code, error, result::text as result, created_at, started_at, finished_at
+-- find_jobs --
+-- Jobs as clients see them; `result` as the very text that was stored, since the order of its keys counts.
+select
+    job_id, tenant_id, status, progress, error_code, error, result::text as result, created_at, started_at, finished_at
 from jobs
-where job_id = %(job_id)s and tenant_id = %(tenant_id)s
+where job_id = any(%(job_ids)s)
 
 -- claim_partitions --
 -- Make a group's partitions ours: whoever wrote them before fails from now on, because the epoch is another.

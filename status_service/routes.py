@@ -6,15 +6,14 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
-from psycopg_pool import AsyncConnectionPool
 
 from docfleet.api_keys import ApiKeys
 from schemas.errors import DocfleetError, ErrorCode
+from status_service.jobs import JobRow, Jobs
 from status_service.notify import Changes
-from status_service.store import JobRow, find_job
 from status_service.views import is_finished, job_json
 
 _MOST_WAIT_SECONDS: Final = 60.0
@@ -29,7 +28,7 @@ class Lookup:
     """What an answer needs."""
 
     api_keys: ApiKeys
-    pool: AsyncConnectionPool[Any]
+    jobs: Jobs
     changes: Changes
 
 
@@ -39,7 +38,7 @@ LOOKUP: Final = web.AppKey("lookup", Lookup)
 def add_routes(app: web.Application, lookup: Lookup) -> None:
     """Add this service's paths to an application."""
     app[LOOKUP] = lookup
-    app.router.add_get("/classify/{job_id}", _get_job)  # HEAD too
+    app.router.add_get(r"/classify/{job_id:[^/]+}", _get_job)  # HEAD too; braces are no reason for another 404
 
 
 async def _get_job(request: web.Request) -> web.Response:
@@ -58,7 +57,7 @@ async def _get_job(request: web.Request) -> web.Response:
 
 
 async def _job_now(lookup: Lookup, job_id: uuid.UUID, tenant_id: str) -> JobRow:
-    job = await find_job(lookup.pool, job_id, tenant_id)
+    job = await lookup.jobs.find(job_id, tenant_id)
     if job is None:
         raise DocfleetError(ErrorCode.JOB_NOT_FOUND)
     return job

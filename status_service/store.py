@@ -1,22 +1,17 @@
-"""The rows behind status_service: one job for a reader, a batch of changes for the projector.
+"""The projector's side of the database: a batch of changes and its consumer offsets in one transaction.
 
-The projector's store is synchronous and has a connection of its own; it keeps rows and consumer
-offsets in one transaction. Statements are in queries.sql. Knows no Kafka and no HTTP.
+Synchronous, over a connection of its own. Statements are in queries.sql. Knows no Kafka and no HTTP.
 """
 
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg
-from psycopg.rows import class_row
-from psycopg_pool import AsyncConnectionPool
 
 from docfleet.postgres import load_queries
-from schemas.lifecycle import JobState
 from status_service.folding import Batch, Change, Sign
 
 logger = logging.getLogger(__name__)
@@ -30,37 +25,6 @@ _SQL: Final = {name: text.encode() for name, text in load_queries("status_servic
 _CHANGE_COLUMNS: Final = ("progress", *(name for name in Change.__dataclass_fields__))
 
 Partition = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job as its tenant may see it; `result` is the stored JSON text."""
-
-    job_id: uuid.UUID
-    status: JobState
-    progress: str
-    error_code: str | None
-    error: str | None
-    result: str | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "status", JobState(self.status))
-
-
-async def find_job(pool: AsyncConnectionPool[Any], job_id: uuid.UUID, tenant_id: str) -> JobRow | None:
-    """Return the tenant's job; None when there is none or it is another tenant's.
-
-    Raises:
-        psycopg.OperationalError: Postgres is away.
-
-    """
-    async with pool.connection() as connection, connection.cursor(row_factory=class_row(JobRow)) as cursor:
-        await cursor.execute(_SQL["find_job"], {"job_id": job_id, "tenant_id": tenant_id})
-        job: JobRow | None = await cursor.fetchone()
-        return job
 
 
 @dataclass(frozen=True, slots=True)

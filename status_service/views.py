@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.codec import utc
 from schemas.lifecycle import TERMINAL
-from status_service.store import JobRow
+from status_service.jobs import JobRow
 
 
 def job_json(job: JobRow) -> str:

@@ -41,9 +41,7 @@ def started(job_id: uuid.UUID | None = None, seconds: float = 1, **changed: Any)
 
 
 def progressed(job_id: uuid.UUID | None = None, seconds: float = 2, **changed: Any) -> events.ClassificationProgressed:
-    return events.ClassificationProgressed(
-        **{"progress": "Processing page 1 of 4"} | _common(job_id, seconds, changed)
-    )
+    return events.ClassificationProgressed(**{"progress": "Processing page 1 of 4"} | _common(job_id, seconds, changed))
 
 
 def completed(job_id: uuid.UUID | None = None, seconds: float = 9, **changed: Any) -> events.ClassificationCompleted:

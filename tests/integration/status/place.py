@@ -67,8 +67,7 @@ class Place:
     def rows(self) -> list[dict[str, Any]]:
         """Return every job, with its result as text."""
         with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
-            rows = connection.execute("select *, result::text as result from jobs order by job_id").fetchall()
-        return rows
+            return connection.execute("select *, result::text as result from jobs order by job_id").fetchall()
 
     def row(self, job_id: object) -> dict[str, Any]:
         return next((row for row in self.rows() if row["job_id"] == job_id), {})

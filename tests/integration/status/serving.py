@@ -15,6 +15,7 @@ from docfleet.telemetry import Health
 from schemas import events
 from status_service import folding
 from status_service.folding import Said
+from status_service.jobs import Jobs
 from status_service.notify import Changes
 from status_service.routes import Lookup, add_routes
 from status_service.store import ProjectionStore
@@ -53,7 +54,7 @@ async def service(dsn: str, *, ttl_seconds: float = 0.2) -> AsyncIterator[Servic
     changes = Changes(dsn)
     listening = asyncio.create_task(changes.listen())
     app = http.application("status_service", Health())
-    add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=ttl_seconds), pool, changes))
+    add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=ttl_seconds), Jobs(pool), changes))
     runner, port = await http.listen(app, "127.0.0.1", 0)
     try:
         yield Service(f"http://127.0.0.1:{port}", dsn, changes, runner)

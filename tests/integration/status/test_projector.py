@@ -1,19 +1,218 @@
 """Events into rows, on a real broker and a real database."""
 
+import time
 import uuid
+from typing import Any
 
+import psycopg
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
-from tests.events import life
+from schemas import codec, events
+from schemas.topics import Topic
+from tests.events import EPOCH, at, cancelled, completed, failed, life, progressed, requested, started
 from tests.integration.status.place import Place
 from tests.waiting import eventually_sync
+
+
+def project_everything(place: Place) -> list[dict[str, Any]]:
+    with place.projecting():
+        eventually_sync(place.is_caught_up)
+    return place.rows()
+
+
+def some_lives() -> list[events.Event]:
+    """Jobs in every state, and everything said about them twice."""
+    jobs = [uuid.uuid4() for _ in range(6)]
+    said: list[events.Event] = [
+        *life(jobs[0]),
+        *(requested(jobs[1]), started(jobs[1]), failed(jobs[1])),
+        *(requested(jobs[2]), cancelled(jobs[2])),
+        *(requested(jobs[3]), started(jobs[3]), progressed(jobs[3])),
+        requested(jobs[4]),
+        *(requested(jobs[5]), started(jobs[5]), started(jobs[5], seconds=4, attempt=2), completed(jobs[5])),
+    ]
+    return said + said
 
 
 @pytest.mark.parametrize("group_protocol", ["classic", "consumer"])
 def test_events_become_a_row(place: Place, group_protocol: str):
     job_id = uuid.uuid4()
-    place.say(life(job_id))
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    place.say(life(job_id), traceparent=traceparent)
     with place.projecting(group_protocol=group_protocol) as projector:
-        eventually_sync(lambda: place.row(job_id).get("status") == "completed")
         eventually_sync(place.is_caught_up)
         assert projector.unready() is None
+    row = place.row(job_id)
+    assert (row["status"], row["progress"], row["tenant_id"]) == ("completed", "Classification completed", "acme")
+    assert (row["created_at"], row["started_at"], row["finished_at"]) == (EPOCH, at(1), at(9))
+    assert row["result"] == completed().result
+    assert (row["categories"], row["media_type"], row["size_bytes"]) == (["invoice", "letter"], "application/pdf", 1234)
+    assert (row["traceparent"], row["published_at"]) == (traceparent, at(0))
+
+
+def test_replay_from_the_beginning_changes_nothing(place: Place):
+    place.say(some_lives())
+    before = project_everything(place)
+    with psycopg.connect(place.dsn) as connection:
+        connection.execute("update consumer_offsets set next_offset = 0")
+    assert project_everything(place) == before
+    assert {row["status"] for row in before} == {"queued", "processing", "completed", "failed", "cancelled"}
+
+
+def test_fresh_database_is_rebuilt_equal_from_the_topics(place: Place, other_database: Place):
+    said = some_lives()
+    for start in range(0, len(said), 3):  # batches of other sizes than the rebuild will have
+        place.say(said[start : start + 3])
+        before = project_everything(place)
+    assert lasting(project_everything(other_database)) == lasting(before)
+
+
+def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows without what signs of life say: those come over another topic and may overtake the start."""
+    passing = {"progress", "last_seen_at"}
+    return [row if row["finished_at"] else {name: row[name] for name in row.keys() - passing} for row in rows]
+
+
+def test_terminal_row_keeps_what_it_says_whatever_comes_later(place: Place):
+    job_id = uuid.uuid4()
+    place.say([started(job_id), completed(job_id)])
+    before = project_everything(place)
+    place.say([started(job_id, 20), progressed(job_id, 21), failed(job_id, 22), cancelled(job_id, 23)])
+    assert project_everything(place) == before
+
+
+def test_first_attempts_start_stays_and_the_last_attempts_number(place: Place):
+    job_id = uuid.uuid4()
+    place.say([requested(job_id), started(job_id, 1), progressed(job_id, 2), started(job_id, 7, attempt=2)])
+    row = next(row for row in project_everything(place) if row["job_id"] == job_id)
+    assert (row["status"], row["started_at"], row["attempt"], row["last_seen_at"]) == ("processing", at(1), 2, at(7))
+
+
+def test_progress_moves_with_newer_signs_and_never_back(place: Place):
+    job_id = uuid.uuid4()
+    place.say([started(job_id)])
+    project_everything(place)
+    place.say([progressed(job_id, 3, progress="Processing page 2 of 4"), progressed(job_id, 2)])
+    assert project_everything(place)[0]["progress"] == "Processing page 2 of 4"
+    assert place.row(job_id)["last_seen_at"] == at(3)
+
+
+def test_row_of_the_producer_is_kept_and_led_on(place: Place):
+    job_id = uuid.uuid4()
+    with psycopg.connect(place.dsn) as connection:
+        connection.execute(
+            "insert into jobs (job_id, tenant_id, status, progress, created_at, last_seen_at, object_name, file_url)"
+            " values (%s, 'acme', 'queued', 'Waiting for a worker', %s, %s, 'elsewhere', 'https://example.org/a.pdf')",
+            (job_id, EPOCH, EPOCH),
+        )
+    place.say([requested(job_id)])
+    assert project_everything(place)[0]["object_name"] == "elsewhere"
+    place.say([started(job_id)])
+    row = project_everything(place)[0]
+    assert (row["status"], row["file_url"], row["started_at"]) == ("processing", "https://example.org/a.pdf", at(1))
+
+
+def test_offsets_of_postgres_count_and_not_those_of_kafka(place: Place):
+    place.say(life())
+    consumer = Consumer({"bootstrap.servers": place.settings.kafka_bootstrap_servers, "group.id": place.group})
+    ends = [TopicPartition(topic, number, end) for (topic, number), end in place.ends().items()]
+    consumer.commit(offsets=ends, asynchronous=False)
+    consumer.close()
+    assert [row["status"] for row in project_everything(place)] == ["completed"]
+
+
+def test_restart_goes_on_at_the_stored_offset_and_kafka_is_told_of_it(place: Place):
+    place.say(life())
+    project_everything(place)
+    with psycopg.connect(place.dsn) as connection:
+        connection.execute("delete from jobs")  # so that whatever is read again shows
+    job_id = uuid.uuid4()
+    place.say(life(job_id))
+    assert [row["job_id"] for row in project_everything(place)] == [job_id]
+    consumer = Consumer({"bootstrap.servers": place.settings.kafka_bootstrap_servers, "group.id": place.group})
+    ends = place.ends()
+    committed = consumer.committed([TopicPartition(*partition) for partition in ends], timeout=10)
+    consumer.close()
+    assert {(tp.topic, tp.partition): tp.offset for tp in committed} == ends
+
+
+def test_offset_that_the_topic_does_not_have_means_the_beginning(place: Place):
+    place.say(life())
+    project_everything(place)
+    with psycopg.connect(place.dsn) as connection:
+        connection.execute("delete from jobs")
+        connection.execute("update consumer_offsets set next_offset = next_offset + 1000000")
+    assert [row["status"] for row in project_everything(place)] == ["completed"]
+
+
+def test_messages_that_are_no_events_are_passed_over(place: Place, caplog: pytest.LogCaptureFixture):
+    job_id = uuid.uuid4()
+    key = str(job_id).encode()
+    event = completed(job_id)
+    broken = completed(job_id, result='{"scores": NaN}')
+    hostile = [
+        *(None, b"", b"\xc3", b"junk", b"\xc3\x01" + b"\x00" * 8, codec.encode(event)[:-5], codec.encode(broken)),
+        *(b"\x00\x00\x00\x00\x01abc", codec.encode(event)[:10] + b"\xff" * 40),
+    ]
+    for value in hostile:
+        place.say_bytes(place.events, value, key)
+    place.say([event])
+    rows = project_everything(place)
+    assert [row["status"] for row in rows] == ["completed"]
+    skipped = [record for record in caplog.records if getattr(record, "action", "") == "message_skipped"]
+    assert len(skipped) == len(hostile)
+    assert {record.topic for record in skipped} == {place.events.name}  # type: ignore[attr-defined]
+
+
+def test_nul_characters_do_not_stop_the_projector(place: Place):
+    jobs = [uuid.UUID(int=number) for number in range(3)]
+    place.say(
+        [
+            requested(jobs[0], categories=("a\x00b", 'quo"te\\'), tenant_id="t\x00"),
+            *(started(jobs[1]), progressed(jobs[1], progress="page\x00 1")),
+            failed(jobs[2], error="why\x00?"),
+            completed(jobs[0], tenant_id="t\x00", result='{"classification": "a\\u0000b"}'),
+        ]
+    )
+    rows = project_everything(place)
+    assert (rows[0]["categories"], rows[0]["tenant_id"]) == (["a\ufffdb", 'quo"te\\'], "t\ufffd")
+    assert rows[0]["result"] == '{"classification": "a\\u0000b"}'
+    assert [row["status"] for row in rows] == ["completed", "processing", "failed"]
+    assert rows[2]["error"] == "why\ufffd?"
+
+
+def test_projector_whose_partitions_were_claimed_by_another_writes_nothing(place: Place):
+    place.say(life())
+    with place.projecting() as projector:
+        eventually_sync(place.is_caught_up)
+        with psycopg.connect(place.dsn) as connection:
+            connection.execute("update consumer_offsets set owner_epoch = owner_epoch + 1")
+        stored = place.offsets()
+        late = life()
+        place.say(late)
+        assert_never(lambda: place.row(late[0].job_id) or place.offsets() != stored, for_seconds=1.0)
+        assert projector.fault() is None
+    assert len(project_everything(place)) == 2
+
+
+def assert_never(happens: Any, *, for_seconds: float) -> None:
+    ends_at = time.monotonic() + for_seconds
+    while time.monotonic() < ends_at:
+        assert not happens()
+        time.sleep(0.05)
+
+
+def test_two_projectors_share_the_partitions_and_either_goes_on_alone(place: Place):
+    def epochs(topic: Topic) -> list[int]:
+        return [epoch for (name, _), (_, epoch) in place.offsets().items() if name == topic.name]
+
+    with place.projecting():
+        eventually_sync(lambda: len(place.offsets()) == 9)
+        with place.projecting():
+            eventually_sync(lambda: max(epochs(place.events) + epochs(place.jobs) + epochs(place.progress)) > 1)
+            place.say(event for _ in range(20) for event in life())
+            eventually_sync(place.is_caught_up)
+        place.say(event for _ in range(20) for event in life())
+        eventually_sync(place.is_caught_up)
+    assert [row["status"] for row in place.rows()] == ["completed"] * 40
