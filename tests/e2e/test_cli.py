@@ -1,0 +1,94 @@
+"""`docfleet classify` and `docfleet keys` against a running stack."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import documents
+from tests.e2e.running import RunningStack, command
+
+OURS = ("DOCFLEET_URL", "DOCFLEET_API_KEY", "DATABASE_URL")
+
+
+def docfleet(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: text for name, text in os.environ.items() if name not in OURS}
+    return subprocess.run(
+        [*command(), *arguments],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.fixture
+def invoice(tmp_path: Path) -> Path:
+    file = tmp_path / "invoice.pdf"
+    file.write_bytes(documents.pdf(pages=2))
+    return file
+
+
+def test_table_shows_the_answer(stack: RunningStack, invoice: Path) -> None:
+    shown = docfleet("classify", str(invoice), "-c", "invoice", "menu", "--data-dir", str(stack.data_dir), "--pages")
+    assert shown.returncode == 0, shown.stderr
+    head, document, first_page, second_page = shown.stdout.splitlines()
+    assert head.split() == ["FILE", "CLASSIFICATION", "CONFIDENCE", "PAGES", "RUNNER-UP"]
+    assert document.split()[:2] == [str(invoice), "invoice"]
+    assert document.split()[3] == "2/2"
+    assert first_page.split()[:3] == ["page", "1", "invoice"]
+    assert second_page.split()[:3] == ["page", "2", "invoice"]
+
+
+def test_json_lines_are_the_jobs_in_the_order_of_the_files(stack: RunningStack, invoice: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pdf"
+    broken.write_bytes(b"%PDF-1.7\nnothing else")
+    other = tmp_path / "text.txt"
+    other.write_text("not a document")
+    categories = tmp_path / "categories.txt"
+    categories.write_text("invoice\n\nmenu\n")
+    shown = docfleet(
+        *("classify", str(broken), str(invoice), str(other), "--categories", str(categories), "--json"),
+        DOCFLEET_URL=stack.url,
+        DOCFLEET_API_KEY=stack.api_key,
+    )
+    assert shown.returncode == 1, shown.stderr
+    failed, completed, refused = map(json.loads, shown.stdout.splitlines())
+    assert [failed["file"], completed["file"], refused["file"]] == [str(broken), str(invoice), str(other)]
+    assert (failed["status"], failed["result"]) == ("failed", None)
+    assert failed["error"]
+    assert completed["result"]["classification"] == "invoice"
+    assert (refused["status"], refused["job_id"]) == ("failed", None)
+    assert refused["error_code"] == "UNSUPPORTED_FORMAT"
+
+
+def test_created_key_works_until_it_is_revoked(stack: RunningStack, invoice: Path) -> None:
+    here = ("--data-dir", str(stack.data_dir))
+    created = docfleet("keys", "create", "--name", "ann", "--quota", "7", *here)
+    key = created.stdout.strip()
+    assert created.returncode == 0, created.stderr
+    assert key.startswith("df_")
+    assert len(key) == 46
+    posted = docfleet("classify", str(invoice), "-c", "invoice", "--url", stack.url, "--api-key", key)
+    assert posted.returncode == 0, posted.stdout + posted.stderr
+
+    listed = docfleet("keys", "list", DATABASE_URL=stack.description["postgres_dsn"])
+    assert key not in listed.stdout
+    (row,) = [line.split() for line in listed.stdout.splitlines() if " ann " in line]
+    key_id, _, prefix, quota, used, *_ = row
+    assert (prefix, quota, used) == (key[:8], "7", "1")
+
+    assert docfleet("keys", "revoke", key_id, *here).returncode == 0
+    assert docfleet("keys", "revoke", key_id, *here).returncode == 1
+    listed = docfleet("keys", "list", *here)
+    (row,) = [line.split() for line in listed.stdout.splitlines() if " ann " in line]
+    assert len(row) == 9, "the time of revocation is shown"
+
+
+def test_key_of_nobody_is_told(stack: RunningStack, invoice: Path) -> None:
+    shown = docfleet("classify", str(invoice), "-c", "invoice", "--url", stack.url, "--api-key", "df_wrong", "--json")
+    assert shown.returncode == 1
+    assert json.loads(shown.stdout)["error_code"] == "UNAUTHORIZED"
