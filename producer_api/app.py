@@ -52,6 +52,7 @@ class Service:
         self.store = Store(self.pool)
         self.publisher = Publisher(settings, source=SERVICE, message_timeout_seconds=settings.publish_timeout_seconds)
         self.outbox = Outbox(self.publisher, self.store)
+        self.offsets = Offsets(settings)
         self.threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="objects")
         self.objects = ObjectStore(settings, connections=_STORE_THREADS)
         self.storage = Storage(self.objects, self.threads, settings.upload_max_bytes, settings.upload_memory_bytes)
@@ -84,6 +85,7 @@ class Service:
         await _cancelled([publishing])
         left = await asyncio.to_thread(self.publisher.close, self.deadline)
         _log.info("stopped", extra={"action": "stop", "events_left_to_the_relay": left})
+        await asyncio.to_thread(self.offsets.close)
         await self.pool.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.objects.close()
@@ -99,7 +101,7 @@ class Service:
         sweeper = Sweeper(
             self.store,
             self.outbox,
-            Offsets(settings),
+            self.offsets,
             interval_seconds=settings.sweep_interval_seconds,
             silence_seconds=settings.sweep_after_seconds,
         )

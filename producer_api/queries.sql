@@ -196,7 +196,9 @@ where job_id in (
     left join position on position.partition = jobs.published_partition
     where status in ('queued', 'processing') and last_seen_at < now() - %(silence)s
       and object_name is not null and media_type is not null and size_bytes is not null and categories is not null
-      and ((status = 'processing' and (published_at is null or last_seen_at > published_at))
+      and ((status = 'processing'
+            and (attempt = 1 or published_at is null or last_seen_at > published_at
+                 or last_seen_at < now() - 10 * %(silence)s))  -- the signs of life carry the worker's clock
            or (published_partition is not null
                and (position.partition is null
                     or published_offset < greatest(position.low, position.committed)

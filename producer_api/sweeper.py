@@ -7,10 +7,9 @@ writes the signs of life down, has read everything that was there at the sweep b
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from docfleet import metrics
 from docfleet.kafka import client_config
@@ -24,37 +23,43 @@ _log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS: Final = 10.0
 _BATCH: Final = 500
-_EARLIEST: Final[Any] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class Offsets:
-    """What Kafka says of offsets. Every call blocks; a handle of its own, since others are polled by other threads."""
+    """What Kafka says of offsets. Every call blocks; KafkaException when no broker answers.
+
+    A consumer that never subscribes: it reads the workers' committed offsets without being a member of their group.
+    (AdminClient.list_consumer_group_offsets of confluent-kafka 2.16 crashes the process while a coordinator loads.)
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._admin = AdminClient(client_config(settings) | {"error_cb": lambda _error: None, "log_level": 0})
+        quiet = {"error_cb": lambda _error: None, "log_level": 0}
+        self._consumer = Consumer(client_config(settings) | {"group.id": WORKER_GROUP} | quiet)
 
     def of_jobs(self) -> list[Position]:
-        """Return each partition of docfleet.jobs; KafkaException when no broker answers."""
-        low, high = self._watermarks(JOBS.name, _EARLIEST), self._watermarks(JOBS.name, _LATEST)
-        asked = ConsumerGroupTopicPartitions(WORKER_GROUP, [TopicPartition(JOBS.name, p) for p in high])
-        answer = self._admin.list_consumer_group_offsets([asked])[WORKER_GROUP].result(_ANSWER_SECONDS)
-        committed = {t.partition: max(0, t.offset) for t in answer.topic_partitions}
-        return [Position(p, committed.get(p, 0), low.get(p, 0), high[p]) for p in high]
+        """Return each partition of docfleet.jobs."""
+        partitions = self._partitions(JOBS.name)
+        committed = {t.partition: max(0, t.offset) for t in self._consumer.committed(partitions, _ANSWER_SECONDS)}
+        return [Position(t.partition, committed.get(t.partition, 0), *self._watermarks(t)) for t in partitions]
 
     def ends_of_events(self) -> dict[int, int]:
         """Return the next offset of each partition of docfleet.events that has anything in it."""
-        low = self._watermarks(EVENTS.name, _EARLIEST)
-        high = self._watermarks(EVENTS.name, _LATEST)
-        return {partition: end for partition, end in high.items() if end > low.get(partition, 0)}
+        watermarks = {t.partition: self._watermarks(t) for t in self._partitions(EVENTS.name)}
+        return {partition: high for partition, (low, high) in watermarks.items() if high > low}
 
-    def _watermarks(self, topic: str, spec: Any) -> dict[int, int]:
-        partitions = self._admin.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
-        if not partitions:
-            return {}
-        asked = {TopicPartition(topic, partition): spec for partition in partitions}
-        answers = self._admin.list_offsets(asked, request_timeout=_ANSWER_SECONDS)
-        return {at.partition: int(answer.result(_ANSWER_SECONDS).offset) for at, answer in answers.items()}
+    def close(self) -> None:
+        """Close the connections."""
+        self._consumer.close()
+
+    def _partitions(self, topic: str) -> list[TopicPartition]:
+        found = self._consumer.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
+        return [TopicPartition(topic, partition) for partition in found]
+
+    def _watermarks(self, partition: TopicPartition) -> tuple[int, int]:
+        low_and_high = self._consumer.get_watermark_offsets(partition, timeout=_ANSWER_SECONDS)
+        if low_and_high is None:
+            raise KafkaException(KafkaError._TIMED_OUT)  # noqa: SLF001  # the library's own name
+        return low_and_high
 
 
 class Sweeper:
