@@ -237,6 +237,8 @@ class Stack:
     async def _stop_processes(self, names: list[str], within_seconds: float) -> None:
         running = [self._processes[name] for name in names if name in self._processes]
         await asyncio.gather(*(process.stop(within_seconds=within_seconds) for process in running))
+        if running:
+            self._steps.say(f"{', '.join(process.program.name for process in running)}: stopped")
 
     def _topics_note(self) -> Path:
         """Return the file whose presence says that the topics exist."""
