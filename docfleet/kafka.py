@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -152,6 +153,8 @@ class Publisher:
         left = int(self._producer.flush(deadline.remaining()))
         self._closing.set()
         self._thread.join(deadline.remaining() + 1.0)
+        if isinstance(self._schema_ids, RegistrySchemaIds):
+            self._schema_ids.close()
         return left
 
     def _poll(self) -> None:
@@ -194,9 +197,14 @@ class RegistrySchemaIds:
         from confluent_kafka.schema_registry import Schema, SchemaRegistryClient  # noqa: PLC0415
 
         self._make_schema = Schema
-        self._client = SchemaRegistryClient({"url": url})
+        self._session = ExitStack()
+        self._client = self._session.enter_context(SchemaRegistryClient({"url": url}))
         self._ids: dict[str, int] = {}
         self._schemas: dict[int, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """Close the connections to the registry."""
+        self._session.close()
 
     def id_of(self, full_name: str) -> int:
         """Return the id of our current schema, registering it the first time."""
