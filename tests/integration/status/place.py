@@ -13,7 +13,7 @@ from docfleet.kafka import Publisher, consumer_config
 from docfleet.settings import KafkaSettings
 from docfleet.stack import kafka_server
 from docfleet.stopping import Deadline
-from schemas import events, topics
+from schemas import codec, events, topics
 from schemas.topics import Topic
 from status_service.projector import Intake, Projector
 
@@ -46,14 +46,14 @@ class Place:
     def say_bytes(self, topic: Topic, value: bytes | None, key: bytes = b"k") -> None:
         self.publisher.forward(topic, key, value, []).result(20)
 
-    def projector(self, *, group_protocol: str = "classic", session_timeout_seconds: float = 6.0) -> Projector:
+    def projector(self, *, group_protocol: str = "classic", schema_ids: codec.SchemaIds | None = None) -> Projector:
         config = consumer_config(
             self.settings,
             group_id=self.group,
             group_protocol=group_protocol,
-            session_timeout_seconds=session_timeout_seconds,
+            session_timeout_seconds=6.0,
         )
-        return Projector(Intake(config, self.group, self.topics), self.dsn)
+        return Projector(Intake(config, self.group, self.topics), self.dsn, schema_ids)
 
     @contextmanager
     def projecting(self, **options: Any) -> Iterator[Projector]:

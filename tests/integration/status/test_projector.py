@@ -165,6 +165,32 @@ def test_messages_that_are_no_events_are_passed_over(place: Place, caplog: pytes
     assert {record.topic for record in skipped} == {place.events.name}  # type: ignore[attr-defined]
 
 
+class LateRegistry:
+    """Schema ids of a registry that does not answer until it is there."""
+
+    is_there = False
+
+    def id_of(self, full_name: str) -> int:
+        return [codec.full_name(event_type) for event_type in events.EVENT_TYPES].index(full_name)
+
+    def schema_of(self, schema_id: int) -> dict[str, Any]:
+        if not self.is_there:
+            raise ConnectionError("the registry is away")
+        name = codec.full_name(events.EVENT_TYPES[schema_id])
+        return codec.schema_of(name) | {"name": name}
+
+
+def test_registry_that_is_away_holds_events_up_and_loses_none(place: Place):
+    event, ids = completed(), LateRegistry()
+    place.say_bytes(place.events, codec.encode(event, ids))
+    with place.projecting(schema_ids=ids) as projector:
+        assert_never(place.rows, for_seconds=0.7)
+        assert projector.fault() is None
+        ids.is_there = True
+        eventually_sync(place.is_caught_up)
+    assert place.row(event.job_id)["status"] == "completed"
+
+
 def test_nul_characters_do_not_stop_the_projector(place: Place):
     jobs = [uuid.UUID(int=number) for number in range(3)]
     place.say(
