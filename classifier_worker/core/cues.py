@@ -22,6 +22,8 @@ _WORD: Final = re.compile(r"[^\W_]+")
 #: Letters from which a phrase may stand inside glued text; shorter ones need one or two word boundaries.
 _LETTERS_FREE: Final = 9
 _LETTERS_ONE_BOUNDARY: Final = 5
+#: Letters of a phrase that are looked up before it is searched for.
+_BEGINNING: Final = 5
 #: A phrase that is repeated all over a page is no better than one that stands there a few times.
 _MOST_OCCURRENCES: Final = 8
 #: Words of names that say nothing about the kind of document.
@@ -93,6 +95,11 @@ class PageText:
             at = self.squashed.find(phrase, at + 1)
         return loudest
 
+    def beginnings(self) -> set[str]:
+        """Return every run of one to _BEGINNING letters of the page, with which a phrase on it must begin."""
+        text = self.squashed
+        return {text[at : at + length] for length in range(1, _BEGINNING + 1) for at in range(len(text))}
+
     def _stands_alone(self, phrase: str, at: int) -> bool:
         if len(phrase) >= _LETTERS_FREE or not phrase.isascii():
             return True
@@ -132,6 +139,10 @@ class CueIndex:
                 owners.setdefault(squash(phrase), {})[number] = synonym_weight
         owners = {phrase: owned for phrase, owned in owners.items() if len(phrase) > 1 or not phrase.isascii()}
         self.phrases = tuple(owners)
+        #: rows of the phrases that begin with these letters: most of a lexicon can be told absent at once
+        self._by_beginning: dict[str, list[int]] = {}
+        for row, phrase in enumerate(self.phrases):
+            self._by_beginning.setdefault(phrase[:_BEGINNING], []).append(row)
         #: (P phrases, E entries): what a phrase is worth to an entry; shared phrases are worth less
         self.worth = np.zeros((len(self.phrases), len(self.entries)), dtype=np.float32)
         for row, phrase in enumerate(self.phrases):
@@ -141,7 +152,11 @@ class CueIndex:
 
     def strengths(self, page: PageText) -> NDArray[np.float32]:
         """Return how loudly each phrase stands on the page (P,)."""
-        return np.fromiter((page.strength(phrase) for phrase in self.phrases), np.float32, len(self.phrases))
+        strengths = np.zeros(len(self.phrases), dtype=np.float32)
+        for beginning in self._by_beginning.keys() & page.beginnings():
+            for row in self._by_beginning[beginning]:
+                strengths[row] = page.strength(self.phrases[row])
+        return strengths
 
     def evidence(self, page: PageText, idf: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the evidence for each entry (E,): summed worth of its phrases, dampened.

@@ -128,38 +128,35 @@ def _drawn_features(structure: Structure) -> dict[str, float]:
     }
 
 
-def _longest_run_share(dark: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return, for each row, the longest run of dark pixels as a share of its width."""
-    height, width = dark.shape
-    count = np.zeros(height, dtype=np.int32)
-    longest = np.zeros(height, dtype=np.int32)
-    for column in np.ascontiguousarray(dark.T):
-        count += 1
-        count *= column
-        np.maximum(longest, count, out=longest)
-    return np.asarray(longest / width, dtype=np.float64)
+def _ruled(dark: NDArray[np.bool_], share: float) -> int:
+    """Return how many rows hold a line: a stretch of `share` of the width that is dark nearly throughout."""
+    length = max(int(dark.shape[1] * share), 1)
+    sums = np.cumsum(dark, axis=1, dtype=np.int16)
+    fullest = np.maximum((sums[:, length:] - sums[:, :-length]).max(axis=1, initial=0), sums[:, length - 1])
+    return int(np.count_nonzero(fullest > 0.9 * length))
 
 
 def _pixel_features(image: NDArray[np.uint8]) -> dict[str, float]:
-    step = max(1, max(image.shape[:2]) // 384)
-    pixels = image[::step, ::step].astype(np.float32) / 255.0
-    grey = pixels.mean(axis=2)
-    paper = float(np.quantile(grey, 0.8))
-    dark = grey < paper - 0.25
+    grey = image[:, :, 1]  # green is most of brightness, and needs no arithmetic
+    coarse = image[::2, ::2].astype(np.int16)
+    small = coarse[:, :, 1]
+    paper = float(np.partition(small, int(small.size * 0.8), axis=None)[int(small.size * 0.8)])
+    dark = grey < paper - 64
     rows, columns = dark.mean(axis=1), dark.mean(axis=0)
     inked_rows, inked_columns = np.flatnonzero(rows > 0.005), np.flatnonzero(columns > 0.005)
     middle = columns[int(len(columns) * 0.46) : max(int(len(columns) * 0.54), int(len(columns) * 0.46) + 1)]
+    edges = np.abs(np.diff(small, axis=1)).mean() + np.abs(np.diff(small, axis=0)).mean() if min(small.shape) > 1 else 0
     return {
-        "brightness": float(grey.mean()),
-        "dark": float(paper < 0.5),
+        "brightness": float(small.mean()) / 255,
+        "dark": float(paper < 128),
         "ink": float(dark.mean()),
-        "colour": float((pixels.max(axis=2) - pixels.min(axis=2)).mean()),
-        "flat": float(np.mean(np.abs(grey - paper) < 0.04)),
+        "colour": float((coarse.max(axis=2) - coarse.min(axis=2)).mean()) / 255,
+        "flat": float(np.mean(np.abs(small - paper) < 10)),
         "row_regularity": float(np.std(rows) / (np.mean(rows) + 0.01)),
-        "long_rows": float(np.log1p(np.count_nonzero(_longest_run_share(dark) > 0.4))),
-        "long_columns": float(np.log1p(np.count_nonzero(_longest_run_share(dark.T) > 0.25))),
-        "edges": float(np.abs(np.diff(grey, axis=1)).mean() + np.abs(np.diff(grey, axis=0)).mean()),
-        "gutter": float(columns.mean() - middle.min()) if middle.size else 0.0,
+        "long_rows": math.log1p(_ruled(dark, 0.4)),
+        "long_columns": math.log1p(_ruled(np.ascontiguousarray(dark.T), 0.25)),
+        "edges": float(edges) / 255,
+        "gutter": float(columns.mean() - middle.min()),
         "ink_height": float(np.ptp(inked_rows) / len(rows)) if inked_rows.size else 0.0,
         "ink_width": float(np.ptp(inked_columns) / len(columns)) if inked_columns.size else 0.0,
     }
