@@ -32,6 +32,8 @@ _IDLE_POLL_SECONDS: Final = 0.2
 _BUSY_POLL_SECONDS: Final = 0.02  #: while something waits for its time or for room
 _COMMIT_SECONDS: Final = 1.0
 _STATISTICS_MS: Final = 5000
+#: A fetch that waits at the broker delays what is resumed meanwhile (librdkafka's default: 500 ms).
+_FETCH_WAIT_MS: Final = 50
 
 
 class JobConsumer:
@@ -72,7 +74,8 @@ class JobConsumer:
     def start(self) -> None:
         """Join the group and begin to consume."""
         callbacks = {"on_commit": self._on_commit, "stats_cb": self._on_statistics, "error_cb": _log_error}
-        self._consumer = Consumer(self._config | callbacks | {"statistics.interval.ms": _STATISTICS_MS})
+        timing = {"statistics.interval.ms": _STATISTICS_MS, "fetch.wait.max.ms": _FETCH_WAIT_MS}
+        self._consumer = Consumer(self._config | timing | callbacks)
         self._thread.start()
 
     def stop_intake(self) -> None:

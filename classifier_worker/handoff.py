@@ -91,6 +91,8 @@ class HandOff:
                 delivery = self._open(*taken)
                 if self._start(delivery, deadline):
                     return delivery
+                if deadline.is_over:
+                    return None
         finally:
             self._door.release()
         return None

@@ -21,7 +21,9 @@ class WorkerSettings(KafkaSettings, ObjectSettings):
     session_timeout_seconds: float = Field(
         15.0, ge=1, le=300, description="After this silence a worker's partitions go to others (classic protocol)."
     )
-    max_jobs_in_flight: int = Field(32, ge=2, le=10_000, description="Most jobs that one worker holds.")
+    max_jobs_in_flight: int = Field(
+        64, ge=2, le=10_000, description="Most jobs that one worker holds, those that wait in it included."
+    )
     max_bytes_in_flight: int = Field(
         1024 * _MIB, ge=_MIB, description="Most bytes of documents whose jobs one worker has started."
     )

@@ -25,6 +25,7 @@ from classifier_worker.core.retry import RetryPolicy
 from classifier_worker.handoff import HandOff, HandOffOptions
 from classifier_worker.job import JobRules, JobRunner, Neighbours
 from classifier_worker.models.bundle import load_bundle
+from classifier_worker.models.encoder import EncoderSettings
 from classifier_worker.models.engine import Engine, EngineSettings
 from classifier_worker.reader.pool import ReaderPool
 from classifier_worker.reader.reading import ReaderLimits
@@ -55,9 +56,9 @@ _LEAVE_SHARE: Final = 0.2
 _CUDA_ENGINE: Final = EngineSettings(
     preparers=4,
     most_pages_at_once=64,
-    is_compiled=True,
-    is_bf16=True,
-    shapes=Shapes(image_rows=(1, 4, 16, 64), text_rows=(1, 8, 32, 128)),
+    encoder=EncoderSettings(
+        is_compiled=True, is_bf16=True, shapes=Shapes(image_rows=(1, 4, 16, 64), text_rows=(1, 8, 32, 128))
+    ),
 )
 
 

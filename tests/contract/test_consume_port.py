@@ -28,12 +28,16 @@ from tests.waiting import eventually_sync
 PARTITIONS = 4
 
 
-@dataclass(frozen=True, slots=True)
 class Backend:
-    bootstrap_servers: str
-    group_protocol: str
-    topic: str
-    group: str
+    def __init__(self, bootstrap_servers: str, group_protocol: str, topic: str, group: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.group_protocol = group_protocol
+        self.topic = topic
+        self.group = group
+        self._looker = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group})
+
+    def close(self) -> None:
+        self._looker.close()
 
     def produce(self, partition: int, *sizes: int, headers: Any = None) -> None:
         """Append a job for each document size to a partition."""
@@ -45,11 +49,7 @@ class Backend:
 
     def committed(self, partition: int) -> int | None:
         """Return the group's committed offset, None when there is none."""
-        looker = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": self.group})
-        try:
-            offset = looker.committed([TopicPartition(self.topic, partition)], timeout=10)[0].offset
-        finally:
-            looker.close()
+        offset = self._looker.committed([TopicPartition(self.topic, partition)], timeout=10)[0].offset
         return offset if offset >= 0 else None
 
     def commits(self, partition: int, offset: int) -> None:
@@ -65,8 +65,12 @@ def mock_kafka() -> Iterator[str]:
     host.flush(0)
 
 
+#: The mock takes seconds for each rebalance; the slowest tests leave it out.
+SLOW_ON_MOCK = pytest.mark.parametrize("backend", ["kafka-classic", "kafka-consumer"], indirect=True)
+
+
 @pytest.fixture(params=["mock-classic", "kafka-classic", "kafka-consumer"])
-def backend(request: pytest.FixtureRequest, unique: str) -> Backend:
+def backend(request: pytest.FixtureRequest, unique: str) -> Iterator[Backend]:
     name, group_protocol = request.param.split("-")
     servers: str = request.getfixturevalue("mock_kafka" if name == "mock" else "kafka")
     topic = f"jobs-{unique}"
@@ -77,7 +81,9 @@ def backend(request: pytest.FixtureRequest, unique: str) -> Backend:
     else:
         admin = AdminClient({"bootstrap.servers": servers})
         admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(10)
-    return Backend(servers, group_protocol, topic, f"workers-{unique}")
+    opened = Backend(servers, group_protocol, topic, f"workers-{unique}")
+    yield opened
+    opened.close()
 
 
 def decode(value: bytes | None) -> events.ClassificationRequested:
@@ -196,6 +202,7 @@ def test_a_revoked_partition_is_never_committed_by_its_former_owner(backend: Bac
                 backend.commits(partition, 2)
 
 
+@SLOW_ON_MOCK
 def test_a_rebalance_waits_for_started_jobs_and_drops_what_has_not_started(backend: Backend) -> None:
     for partition in range(PARTITIONS):
         backend.produce(partition, 1, 1)
@@ -224,6 +231,7 @@ def test_a_rebalance_waits_for_started_jobs_and_drops_what_has_not_started(backe
             assert {place(d)[1] for d in received} == {1}, "a finished job was done again"
 
 
+@SLOW_ON_MOCK
 def test_a_lost_partition_is_forgotten_and_not_committed(backend: Backend) -> None:
     backend.produce(0, 1, 1)
     quick = {"max.poll.interval.ms": 6000}
@@ -240,22 +248,23 @@ def test_a_lost_partition_is_forgotten_and_not_committed(backend: Backend) -> No
             assert backend.committed(0) in (None, 0)
 
 
+@SLOW_ON_MOCK
 def test_in_flight_stays_below_its_bound_while_the_member_stays_in_the_group(backend: Backend) -> None:
     for partition in range(PARTITIONS):
-        backend.produce(partition, *[1] * 50)
+        backend.produce(partition, *[1] * 20)
     with member(backend, bounds=Bounds(8, 1 << 30)) as one:
         eventually_sync(lambda: one.handoff.jobs == 8)
         owned = one.handoff.partitions
         received = set()
-        for _ in range(4 * 50):
+        for _ in range(4 * 20):
             delivery = one.get()
             received.add(place(delivery))
             one.consumer.ack(delivery)
-        assert len(received) == 4 * 50, "a message was lost or repeated by pausing"
+        assert len(received) == 4 * 20, "a message was lost or repeated by pausing"
         assert one.handoff.most_jobs <= 8
         assert one.handoff.partitions == owned
         for partition in range(PARTITIONS):
-            backend.commits(partition, 50)
+            backend.commits(partition, 20)
 
 
 def test_documents_beyond_the_bytes_wait_for_those_that_are_started(backend: Backend) -> None:
@@ -271,10 +280,11 @@ def test_documents_beyond_the_bytes_wait_for_those_that_are_started(backend: Bac
 
 
 def test_a_retry_waits_for_its_time_without_holding_up_what_is_behind_it(backend: Backend) -> None:
-    due = datetime.now(UTC) + timedelta(seconds=3)
-    backend.produce(0, 1, headers=[(NOT_BEFORE_HEADER, codec.utc(due).encode())])
-    backend.produce(0, 1)
     with member(backend, bounds=Bounds(2, 100)) as one:
+        eventually_sync(lambda: one.owns(PARTITIONS))
+        due = datetime.now(UTC) + timedelta(seconds=2)
+        backend.produce(0, 1, headers=[(NOT_BEFORE_HEADER, codec.utc(due).encode())])
+        backend.produce(0, 1)
         prompt = one.get()
         assert place(prompt) == (0, 1)
         assert one.handoff.jobs == 1, "what waits for its time is not in flight"
