@@ -30,6 +30,7 @@ from schemas.topics import TOPICS
 
 _KEY_NAME: Final = "local"
 _KEY_QUOTA: Final = 1_000_000
+_TOPIC_NAMES: Final = "\n".join(topic.name for topic in TOPICS)
 _SERVER_SECONDS: Final = 60.0
 #: What each server may take to stop; they need less than one.
 _SERVER_STOP_SECONDS: Final = 10.0
@@ -121,7 +122,7 @@ class Stack:
             group.create_task(self._start_service(name, after, session))
 
         # Loading the model takes longest, so workers start first, once there are topics to subscribe to.
-        before_workers = () if self._topics_note().exists() else (kafka, gcs)
+        before_workers = () if self._knows_topics() else (kafka, gcs)
         for name in self._workers:
             start(name, *before_workers)
         start(PRODUCER_API, kafka, postgres_, gcs)
@@ -163,7 +164,8 @@ class Stack:
                 lambda: kafka_server.wait_until_ready(servers, within_seconds=_SERVER_SECONDS),
             )
         await in_thread(lambda: kafka_server.create_topics(client_config(settings), TOPICS))
-        self._topics_note().touch()
+        if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            self._topics_note().write_text(_TOPIC_NAMES)
 
     async def _start_postgres(self) -> None:
         dsn = self._neighbours.postgres_dsn
@@ -241,8 +243,14 @@ class Stack:
             self._steps.say(f"{', '.join(process.program.name for process in running)}: stopped")
 
     def _topics_note(self) -> Path:
-        """Return the file whose presence says that the topics exist."""
-        return self._dir.path / "topics-created"
+        """Return the file with the names of the topics that the embedded broker has."""
+        return self._dir.path / "kafka" / "topics"
+
+    def _knows_topics(self) -> bool:
+        """Tell, before the broker runs, whether it has every topic."""
+        note = self._topics_note()
+        is_embedded = not os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+        return is_embedded and note.exists() and note.read_text() == _TOPIC_NAMES
 
     def _publish(self) -> None:
         """Write down what runs: for the next run at once, for everybody when the stack is ready."""

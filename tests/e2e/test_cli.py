@@ -3,21 +3,24 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from docfleet.stack.ports import free_port
 from tests import documents
 from tests.e2e.running import RunningStack, command
 
 OURS = ("DOCFLEET_URL", "DOCFLEET_API_KEY", "DATABASE_URL")
 
 
-def docfleet(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def docfleet(*arguments: str, at: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: text for name, text in os.environ.items() if name not in OURS}
     return subprocess.run(
         [*command(), *arguments],
         env={**inherited, **environment},
+        cwd=at,
         capture_output=True,
         text=True,
         timeout=180,
@@ -92,3 +95,35 @@ def test_key_of_nobody_is_told(stack: RunningStack, invoice: Path) -> None:
     shown = docfleet("classify", str(invoice), "-c", "invoice", "--url", stack.url, "--api-key", "df_wrong", "--json")
     assert shown.returncode == 1
     assert json.loads(shown.stdout)["error_code"] == "UNAUTHORIZED"
+
+
+def test_missing_extra_is_told_in_one_sentence(tmp_path: Path) -> None:
+    without_jgo = "import sys; sys.modules['jgo'] = None; from docfleet.cli import main; sys.exit(main(sys.argv[1:]))"
+    up = [sys.executable, "-c", without_jgo, "up", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    refused = subprocess.run(up, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr == "docfleet up: not installed: jgo; run: pip install 'docfleet[local]'\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("classify", "no-such-file.pdf", "-c", "invoice", "--url", "http://127.0.0.1:9", "--api-key", "k"),
+        ("classify", __file__, "-c", "invoice", "--url", "http://127.0.0.1:9"),
+        ("classify", __file__, "--url", "http://127.0.0.1:9", "--api-key", "k"),
+        ("up", "--workers", "0"),
+        ("keys", "create"),
+        ("keys", "list", "--data-dir", "/no/such/folder"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    refused = docfleet(*arguments, at=tmp_path)
+    assert refused.returncode == 2, refused.stdout
+    assert refused.stderr
+
+
+def test_system_that_is_away_is_a_failure_that_says_so(invoice: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    shown = docfleet("classify", str(invoice), "-c", "invoice", "--url", url, "--api-key", "k")
+    assert shown.returncode == 1
+    assert f"{url} cannot be reached" in shown.stdout
