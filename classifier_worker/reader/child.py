@@ -17,8 +17,8 @@ from classifier_worker.reader import sandbox, wire
 def main(arguments: list[str]) -> int:
     """Serve documents until the parent closes the socket; 0 then."""
     descriptor, parent_pid, memory_bytes, cpu_seconds = (int(argument) for argument in arguments)
-    sandbox.die_with(parent_pid)
     sandbox.leave_network()
+    sandbox.die_with(parent_pid)  # after it: a new user namespace clears the parent-death signal
     logging.disable(logging.CRITICAL)  # pdfminer logs what it finds in documents, which is nobody's business
     from classifier_worker.reader import pdf, picture, structure  # noqa: F401 - slow imports before the first document
 

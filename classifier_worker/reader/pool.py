@@ -83,7 +83,8 @@ class ReaderPool:
                 child.kill("closed")
             self._change.wait_for(lambda: not self._busy, _KILL_SECONDS)
         if self._keeper.is_alive():
-            self._keeper.join()
+            # a reading whose source hangs cannot be ended from here; its child dies with this process
+            self._keeper.join(_KILL_SECONDS)
 
     def read(
         self,

@@ -122,6 +122,11 @@ class ReaderChild:
         return status, usage.ru_maxrss
 
 
+def child_environment() -> dict[str, str]:
+    """Return all that a child gets of an environment: nothing that a hostile document could carry away."""
+    return _FIXED | {name: os.environ[name] for name in _INHERITED if name in os.environ}
+
+
 def start_child(*, memory_bytes: int, cpu_seconds: float) -> ReaderChild:
     """Start a child and return at once.
 
@@ -136,7 +141,7 @@ def start_child(*, memory_bytes: int, cpu_seconds: float) -> ReaderChild:
             command = [sys.executable, "-m", "classifier_worker.reader.child", str(theirs.fileno()), str(os.getpid())]
             process = subprocess.Popen(  # noqa: S603 - fixed words and numbers
                 [*command, str(memory_bytes), str(int(cpu_seconds) + 1)],
-                env=_FIXED | {name: os.environ[name] for name in _INHERITED if name in os.environ},
+                env=child_environment(),
                 cwd=Path(__file__).parents[2],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

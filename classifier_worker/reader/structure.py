@@ -1,10 +1,12 @@
 """What pdfplumber finds drawn on a page besides its text: rules, rectangles, pictures and tables.
 
-PDFium copies the one page into a PDF of its own first (about 1 ms): PDFium has repaired and decrypted
-it then, and pdfminer neither walks thousands of pages nor fetches ranges. Text is not laid out
-again: letters are nine tenths of pdfplumber's time, and PDFium gave the lines, sizes and fonts already.
-The work is pure Python, so a CPU timer can interrupt it: a page that exceeds `PAGE_CPU_SECONDS` has no
-structure. CPU time, not the clock, so that a busy machine gives the same answer as an idle one.
+PDFium copies the one page into a PDF of its own first, without its text. So PDFium has repaired and
+decrypted it, pdfminer neither walks thousands of pages nor fetches ranges, and text, nine tenths of
+pdfplumber's time, is not parsed again: PDFium gave lines, sizes and fonts already.
+
+A page with more drawing than `WORK_MAX` has no structure. That bound is on the page's content and
+not on time, so that a busy machine gives the same answer as an idle one; the CPU timer behind it only
+stops what the bound did not foresee (the work is pure Python, so a signal can interrupt it).
 """
 
 import io
@@ -15,8 +17,9 @@ from typing import Any, BinaryIO, Final
 
 import pdfplumber
 import pypdfium2 as pdfium
+import pypdfium2.raw as raw
 from pdfminer.pdfdocument import PDFDocument
-from pdfminer.pdfinterp import PDFPageInterpreter
+from pdfminer.pdfinterp import PDFPageInterpreter, PDFResourceManager
 from pdfminer.pdfparser import PDFParser
 from pdfminer.pdftypes import resolve1
 from pdfplumber.page import PDFPageAggregatorWithMarkedContent
@@ -24,7 +27,12 @@ from pdfplumber.page import PDFPageAggregatorWithMarkedContent
 from classifier_worker.core.page import Box, Structure, Table
 from classifier_worker.reader.wire import BOXES_MAX, FONTS_MAX, TABLES_MAX
 
-PAGE_CPU_SECONDS: Final = 0.4
+#: Tokens of content that pdfminer may have to read, as `_work_of` guesses them; about 150 ms of a core.
+WORK_MAX: Final = 20_000
+PAGE_CPU_SECONDS: Final = 2.0
+_TOKENS_OF_SEGMENT: Final = 3
+_TOKENS_OF_OBJECT: Final = 8
+_FORMS_DEEP: Final = 5
 #: The timer goes off again and again: library code may swallow the first interruption.
 _AGAIN_SECONDS: Final = 0.02
 #: pdfplumber's table finder compares edges with each other; drawings have thousands.
@@ -37,6 +45,10 @@ class _TimeUp(BaseException):
     """The CPU time of a page is spent; not an Exception, so that `except Exception` does not stop it."""
 
 
+class _TooMuch(Exception):
+    """There is more drawing on the page than is worth reading."""
+
+
 class _DrawingsOnly(PDFPageAggregatorWithMarkedContent):
     """Collects paths and pictures and lets the text pass by."""
 
@@ -44,17 +56,24 @@ class _DrawingsOnly(PDFPageAggregatorWithMarkedContent):
         """Ignore a shown string."""
 
 
+class _NoFonts(PDFResourceManager):
+    """Loads no font: parsing one costs more than the drawings of most pages."""
+
+    def get_font(self, *_args: object, **_kwargs: object) -> Any:
+        """Return nothing, which only `render_string` would have used."""
+
+
 def structure_of(document: Any, number: int, fonts: tuple[str, ...]) -> Structure | None:  # noqa: ANN401 - untyped
     """Return what is drawn on page `number` of an open PDFium document; None when it failed or took too long."""
     try:
         with _cpu_limit(PAGE_CPU_SECONDS):
-            return _structure_of(_single_page(document, number), fonts)
+            return _structure_of(_drawings_of(document, number), fonts)
     except _TimeUp:
         return None
     except MemoryError:
         return None
     except Exception:
-        # pdfminer meets PDFs that PDFium repaired: whatever it raises means the same here
+        # _TooMuch, or pdfminer met something it cannot read: whatever it raises means the same here
         return None
 
 
@@ -70,10 +89,21 @@ def has_empty_page_tree(pdf_file: BinaryIO) -> bool:
         return False  # then it is damaged
 
 
-def _single_page(document: Any, number: int) -> io.BytesIO:  # noqa: ANN401
+def _drawings_of(document: Any, number: int) -> io.BytesIO:  # noqa: ANN401
+    """Return a PDF of page `number` alone, without the text that is directly on it; `_TooMuch` stops it."""
     alone = pdfium.PdfDocument.new()
     try:
         alone.import_pages(document, [number - 1])
+        page = alone[0]
+        items = [raw.FPDFPage_GetObject(page, index) for index in range(raw.FPDFPage_CountObjects(page))]
+        texts = [item for item in items if raw.FPDFPageObj_GetType(item) == raw.FPDF_PAGEOBJ_TEXT]
+        _work_of(iter(items), 0, is_text_gone=True)
+        for item in texts:
+            raw.FPDFPage_RemoveObject(page, item)
+            raw.FPDFPageObj_Destroy(item)
+        if texts:
+            raw.FPDFPage_GenerateContent(page)
+        page.close()
         buffer = io.BytesIO()
         alone.save(buffer)
         return buffer
@@ -81,9 +111,28 @@ def _single_page(document: Any, number: int) -> io.BytesIO:  # noqa: ANN401
         alone.close()
 
 
+def _work_of(items: Iterator[Any], depth: int, *, is_text_gone: bool = False) -> int:
+    """Return about how many tokens draw these objects, forms within them included; `_TooMuch` beyond WORK_MAX."""
+    work = 0
+    for item in items:
+        kind = raw.FPDFPageObj_GetType(item)
+        if kind == raw.FPDF_PAGEOBJ_TEXT and is_text_gone:
+            continue
+        work += _TOKENS_OF_OBJECT
+        if kind == raw.FPDF_PAGEOBJ_PATH:
+            work += _TOKENS_OF_SEGMENT * raw.FPDFPath_CountSegments(item)
+        elif kind == raw.FPDF_PAGEOBJ_FORM and depth < _FORMS_DEEP:
+            inner = (raw.FPDFFormObj_GetObject(item, index) for index in range(raw.FPDFFormObj_CountObjects(item)))
+            work += _work_of(inner, depth + 1)
+        if work > WORK_MAX:
+            raise _TooMuch
+    return work
+
+
 def _structure_of(pdf_file: io.BytesIO, fonts: tuple[str, ...]) -> Structure:
     with pdfplumber.open(pdf_file) as pdf:
         page = pdf.pages[0]
+        pdf.rsrcmgr = _NoFonts()
         device = _DrawingsOnly(pdf.rsrcmgr, pageno=page.page_number, laparams=None)
         PDFPageInterpreter(pdf.rsrcmgr, device).process_page(page.page_obj)
         page._layout = device.get_result()  # what Page.layout caches

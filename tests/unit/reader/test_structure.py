@@ -10,7 +10,16 @@ from tests import documents
 def test_page_that_takes_too_long_has_no_structure(monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"".join(b"%d %d m %d 9 l S\n" % (x % 500, x % 800, x % 300) for x in range(60_000))
     with pypdfium2.PdfDocument(documents.pdf(pages=1, extra=content)) as document:
+        monkeypatch.setattr(structure, "WORK_MAX", 10**9)
         monkeypatch.setattr(structure, "PAGE_CPU_SECONDS", 0.05)
+        assert structure.structure_of(document, 1, ()) is None
+
+
+def test_page_with_too_much_drawing_has_no_structure_whatever_the_time() -> None:
+    few, many = (b"".join(b"0 %d m 9 %d l S\n" % (y, y) for y in range(count)) for count in (500, 5_000))
+    with pypdfium2.PdfDocument(documents.pdf(pages=1, extra=few)) as document:
+        assert structure.structure_of(document, 1, ()) is not None
+    with pypdfium2.PdfDocument(documents.pdf(pages=1, extra=many)) as document:
         assert structure.structure_of(document, 1, ()) is None
 
 
