@@ -174,7 +174,8 @@ def _check_host(host: str, allowed: Allowed) -> None:
     except ValueError as error:
         raise _refused(f"{host} is no valid address") from error
     if address is None:
-        if not _HOST_NAME.match(_normal(host).rstrip(".")):
+        name = _normal(host).rstrip(".")
+        if not _HOST_NAME.match(name) or _NUMERIC_HOST.match(name.rpartition(".")[2]):
             raise _refused(f"{host} is no valid host name")
         return
     why = why_refused(address, allowed)

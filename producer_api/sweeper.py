@@ -88,7 +88,10 @@ class Sweeper:
     async def _look(self, max_attempts: int) -> None:
         positions = await asyncio.to_thread(self._offsets.of_jobs)
         before, self._ends_before = self._ends_before, await asyncio.to_thread(self._offsets.ends_of_events)
-        if before is None or not await self._projector_has_read(before):
+        if before is None:
+            return
+        if not await self._projector_has_read(before):
+            _log.warning("no sweep while the projector is behind", extra={"action": "sweep"})
             return
         await self._store.sweep_refused(self._silence_seconds, _BATCH)
         for job in await self._store.sweep(positions, self._silence_seconds, _BATCH):

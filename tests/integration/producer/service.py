@@ -1,5 +1,6 @@
 """producer_api as a process of its own over real servers, and what it left in Postgres, Kafka and the store."""
 
+import asyncio
 import io
 import json
 import os
@@ -186,8 +187,12 @@ def _is_live(url: str) -> bool:
         return bool(answer.status == 200)
 
 
-def events_of(kafka: str, topic: Topic, job_id: str, *, count: int = 1, within: float = 15.0) -> list[Any]:
+async def events_of(kafka: str, topic: Topic, job_id: str, *, count: int = 1, within: float = 15.0) -> list[Any]:
     """Return the first `count` messages of a job as (event, headers, message); fails when they do not come."""
+    return await asyncio.to_thread(_read_events, kafka, topic, job_id, count, within)
+
+
+def _read_events(kafka: str, topic: Topic, job_id: str, count: int, within: float) -> list[Any]:
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": uuid4().hex, "auto.offset.reset": "earliest"})
     found: list[tuple[Event, Any, Any]] = []
     try:

@@ -30,7 +30,7 @@ async def test_accepted_job_is_durable_stored_and_published(client: Client) -> N
     assert client.producer.object_bytes(job_id) == PDF
     job = client.producer.job(job_id)
     assert (job["status"], job["tenant_id"], job["size_bytes"]) == ("queued", client.tenant, len(PDF))
-    [(event, headers, message)] = events_of(client.producer.kafka, JOBS, job_id)
+    [(event, headers, message)] = await events_of(client.producer.kafka, JOBS, job_id)
     assert isinstance(event, ClassificationRequested)
     assert event.object_name == f"jobs/{job_id}/document"
     assert event.categories == ("Invoice", "Letter")

@@ -1,0 +1,133 @@
+"""When Kafka, Postgres or the store is away, and when a worker goes silent."""
+
+import signal
+import subprocess
+import sys
+
+from docfleet.stack.ports import free_port
+from schemas.events import ClassificationFailed, ClassificationRequested
+from schemas.topics import EVENTS, JOBS
+from tests import servers
+from tests.integration.producer.conftest import Start
+from tests.integration.producer.service import Client, Producer, events_of, job_id_of
+from tests.waiting import eventually
+
+
+async def test_job_is_accepted_without_kafka_and_published_when_it_is_back(start: Start, kafka: str) -> None:
+    with start(kafka=f"127.0.0.1:{free_port()}", publish_timeout_seconds=1.0, stop_deadline_seconds=2) as cut_off:
+        client = cut_off.new_key()
+        job_id = job_id_of(await client.post())
+        ready = await client.send("GET", "/healthz/ready")
+        assert ready.status == 200
+        assert "kafka" in ready.body["degraded"]
+        assert cut_off.job(job_id)["published_at"] is None
+    with start(publish_timeout_seconds=1.0) as connected:
+        [(event, _headers, _message)] = await events_of(kafka, JOBS, job_id)
+        assert isinstance(event, ClassificationRequested)
+        await eventually(lambda: connected.job(job_id)["published_at"])
+
+
+async def test_postgres_away_is_503_and_leaves_no_object(start: Start, gcs: servers.Gcs) -> None:
+    with start(dsn=f"postgresql://nobody@127.0.0.1:{free_port()}/nothing") as producer:
+        client = Client(producer, "some-key", "nobody")
+        answer = await client.post()
+        assert (answer.status, answer.error_code) == (503, "SERVICE_UNAVAILABLE")
+        assert int(answer.headers["Retry-After"]) >= 1
+        ready = await client.send("GET", "/healthz/ready")
+        assert ready.status == 503
+        assert "postgres" in ready.body["faults"]
+        assert not producer.object_names()
+
+
+async def test_store_away_is_503_and_spends_nothing(start: Start) -> None:
+    away = servers.Gcs(f"http://127.0.0.1:{free_port()}", "nothing")
+    with start(gcs=away, object_timeout_seconds=1.0) as producer:
+        client = producer.new_key()
+        answer = await client.post(Idempotency_Key="k")
+        assert (answer.status, answer.error_code) == (503, "SERVICE_UNAVAILABLE")
+        assert not client.jobs()
+        assert client.quota_used() == 0
+        assert not client.idempotency_rows()
+
+
+async def test_silent_job_is_published_again_and_fails_after_its_attempts(start: Start) -> None:
+    with start(sweep_after_seconds=1.0, sweep_interval_seconds=0.3, max_attempts=2) as producer:
+        client = producer.new_key()
+        job_id = job_id_of(await client.post())
+        await eventually(lambda: producer.job(job_id)["published_at"])
+        _everything_is_projected(producer)
+        _a_worker_starts(producer, job_id)
+        messages = await events_of(producer.kafka, JOBS, job_id, count=2, within=30)
+        assert [event.attempt for event, _headers, _message in messages] == [1, 2]
+        await eventually(lambda: producer.job(job_id)["published_at"] == producer.job(job_id)["last_seen_at"])
+        _a_worker_starts(producer, job_id)
+        [(failure, _headers, _message)] = await events_of(producer.kafka, EVENTS, job_id, within=30)
+        assert isinstance(failure, ClassificationFailed)
+        assert failure.error_code == "ATTEMPTS_EXHAUSTED"
+
+
+async def test_job_that_waits_in_a_backlog_is_left_alone(start: Start) -> None:
+    with start(sweep_after_seconds=0.5, sweep_interval_seconds=0.2) as producer:
+        client = producer.new_key()
+        waiting, silent = job_id_of(await client.post()), job_id_of(await client.post())
+        await eventually(lambda: all(job["published_at"] for job in client.jobs()))
+        _everything_is_projected(producer)
+        _a_worker_starts(producer, silent)
+        await eventually(lambda: producer.job(silent)["attempt"] >= 2, within=30)
+        assert producer.job(waiting)["attempt"] == 1
+
+
+async def test_nothing_is_swept_while_the_projector_is_behind(start: Start) -> None:
+    with start(sweep_after_seconds=0.5, sweep_interval_seconds=0.2, max_attempts=1) as producer:
+        client = producer.new_key()
+        # an event that no projector has read
+        refused = job_id_of(
+            await client.post(fields=[("file_url", "http://localhost:1/", {}), ("categories", '["a"]', {})])
+        )
+        await events_of(producer.kafka, EVENTS, refused)
+        job_id = job_id_of(await client.post())
+        await eventually(lambda: producer.job(job_id)["published_at"])
+        _a_worker_starts(producer, job_id)
+        relayed = "no sweep while the projector is behind"
+        await eventually(lambda: relayed in producer.log_path.read_text())
+        assert producer.job(job_id)["attempt"] == 1
+
+
+async def test_sigterm_finishes_requests_and_exits_0(start: Start) -> None:
+    with start() as producer:
+        client = producer.new_key()
+        job_id = job_id_of(await client.post())
+        producer.process.send_signal(signal.SIGTERM)
+        assert producer.process.wait(15) == 0
+        assert producer.job(job_id)["published_at"] is not None
+
+
+def test_wrong_settings_are_all_named_and_exit_2() -> None:
+    environment = {"DOCFLEET_FILE_URL_ALLOW": "10.0.0.0/99", "DOCFLEET_UPLOAD_MAX_BYTE": "7", "DOCFLEET_HTTP_PORT": "x"}
+    done = subprocess.run(
+        [sys.executable, "-m", "producer_api"], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 2
+    for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", *environment):
+        assert name in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _a_worker_starts(producer: Producer, job_id: str) -> None:
+    """Do to the row what the projector does on ClassificationStarted."""
+    producer.execute(
+        "update jobs set status = 'processing', started_at = coalesce(started_at, now()), last_seen_at = now()"
+        " where job_id = %s",
+        job_id,
+    )
+
+
+def _everything_is_projected(producer: Producer) -> None:
+    """Say that the projector has read all of docfleet.events, now and later."""
+    for partition in range(EVENTS.partitions):
+        producer.execute(
+            "insert into consumer_offsets (consumer_group, topic, partition, next_offset)"
+            " values ('docfleet.status-service', %s, %s, 1000000)",
+            EVENTS.name,
+            partition,
+        )
