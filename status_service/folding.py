@@ -147,14 +147,16 @@ def storable(event: events.Event) -> events.Event:
     """
     if isinstance(event, events.ClassificationCompleted):
         _check_result(event.result)
-    named = {name: getattr(event, name) for name in event.__dataclass_fields__}
-    if not any(_has_nul(value) for value in named.values()):
+    fields = event.__dataclass_fields__
+    if not any(_has_nul(getattr(event, name)) for name in fields):
         return event
-    return type(event)(**{name: _without_nul(value) for name, value in named.items()})
+    return type(event)(**{name: _without_nul(getattr(event, name)) for name in fields})
 
 
 def _has_nul(value: Any) -> bool:
-    return any(map(_has_nul, value)) if isinstance(value, tuple) else isinstance(value, str) and "\x00" in value
+    if isinstance(value, str):
+        return "\x00" in value
+    return isinstance(value, tuple) and any(map(_has_nul, value))
 
 
 def _without_nul(value: Any) -> Any:

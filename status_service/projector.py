@@ -10,6 +10,7 @@ slept) is fenced by the claim's epoch. Owns the consumer; statements and rows ar
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 #: docfleet.jobs is read so that queued jobs, too, come back when the table was lost.
 READ_TOPICS: Final = (topics.JOBS, topics.EVENTS, topics.PROGRESS)
 
-_BATCH_MESSAGES: Final = 500
+_BATCH_MESSAGES: Final = 1000
 _POLL_SECONDS: Final = 0.1
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 2.0
@@ -192,8 +193,8 @@ class Projector:
         for partition, advance in advances.items():
             self._claims[partition] = Claim(advance.claim.owner_epoch, advance.next_offset)
             self._uncommitted[partition] = advance.next_offset
-        for one in decoded.said:
-            metrics.EVENTS_PROJECTED.labels(type(one.event).__name__).inc()
+        for kind, count in Counter(type(one.event).__name__ for one in decoded.said).items():
+            metrics.EVENTS_PROJECTED.labels(kind).inc(count)
         for topic in decoded.undecodable:
             metrics.EVENTS_UNDECODABLE.labels(topic).inc()
         metrics.PROJECTION_SECONDS.observe(time.monotonic() - started)
