@@ -68,14 +68,25 @@ class Fleet:
 
 
 @contextmanager
-def fleet(*, data_dir: Path | None = None, environment: dict[str, str] | None = None) -> Iterator[Fleet]:
+def fleet(*, workers: int = 1, environment: dict[str, str] | None = None) -> Iterator[Fleet]:
     """Give a running fleet: the system at DOCFLEET_URL, else a local stack that ends with the block."""
     if url := os.environ.get("DOCFLEET_URL"):
         yield Fleet(url.rstrip("/"), os.environ["DOCFLEET_API_KEY"], {})
         return
     with tempfile.TemporaryDirectory(prefix="docfleet-benchmark-") as scratch:
-        folder = data_dir or Path(scratch)
-        command = [sys.executable, "-m", "docfleet.cli", "up", "--port", "0", "--data-dir", str(folder)]
+        folder = Path(scratch)
+        command = [
+            sys.executable,
+            "-m",
+            "docfleet.cli",
+            "up",
+            "--port",
+            "0",
+            "--data-dir",
+            str(folder),
+            "--workers",
+            str(workers),
+        ]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {})
         ) as process:

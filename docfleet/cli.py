@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, default=8080, help="the one port in front; 0 picks a free one (8080)")
     _add_data_dir(parser, "folder that holds all data between two runs")
-    parser.add_argument("--workers", type=_positive, default=1, help="how many classifier workers (1)")
+    parser.add_argument("--workers", type=_not_negative, default=1, help="how many classifier workers (1)")
     parser.set_defaults(run=_run_up)
 
 
