@@ -3,7 +3,7 @@
     python -m benchmarks.post [--seconds 6] [--rounds 3] [--connections 16]
 
 Both are asked in turn by the same client over keep-alive connections; the ratio is of the medians.
-What a POST costs beyond reading its body is told per process of the local stack, in CPU time.
+What a POST costs beyond reading its body is told per process, in CPU time. No worker runs beside it.
 Aim: 0.5 x the sink's requests per second.
 """
 
@@ -18,11 +18,10 @@ import sys
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
-from benchmarks.running import Fleet, fleet
+from benchmarks.ingress import Ingress, ingress
 from tests import documents
 
 LEAST_RATIO = 0.5
@@ -107,17 +106,16 @@ def wait_until_listening(port: int, *, within_seconds: float = 30.0) -> None:
             return
 
 
-def measure(running: Fleet, sink_url: str, arguments: argparse.Namespace) -> float:
+def measure(running: Ingress, sink_url: str, arguments: argparse.Namespace) -> float:
     """Ask both in turn, print the figures and return the ratio."""
-    producer: dict[str, Any] = next(p for p in running.stack["processes"] if p["name"] == "producer_api")
     request = request_bytes(running.api_key)
-    ask = {"sink": sink_url, "docfleet": producer["http_url"]}
+    ask = {"sink": sink_url, "docfleet": running.url}
     rates: dict[str, list[float]] = {name: [] for name in ask}
-    spent = {process["name"]: 0.0 for process in running.stack["processes"]}
+    spent = dict.fromkeys(running.pids, 0.0)
     posted = 0
     for round_number in range(arguments.rounds + 1):
         for name, url in ask.items():
-            before = {process["name"]: cpu_seconds(process["pid"]) for process in running.stack["processes"]}
+            before = {name: cpu_seconds(pid) for name, pid in running.pids.items()}
             options = {"connections": arguments.connections, "seconds": arguments.seconds}
             answered = asyncio.run(requests_in(url, request, **options))
             if round_number == 0:  # warm-up
@@ -125,8 +123,8 @@ def measure(running: Fleet, sink_url: str, arguments: argparse.Namespace) -> flo
             rates[name].append(answered / arguments.seconds)
             if name == "docfleet":
                 posted += answered
-                for process in running.stack["processes"]:
-                    spent[process["name"]] += cpu_seconds(process["pid"]) - before[process["name"]]
+                for process_name, pid in running.pids.items():
+                    spent[process_name] += cpu_seconds(pid) - before[process_name]
     for name, values in rates.items():
         print(f"{name:9} median {statistics.median(values):7.1f} requests/s  ({', '.join(f'{v:.0f}' for v in values)})")
     for name, seconds in spent.items():
@@ -147,7 +145,7 @@ def main() -> int:
         return 0
     port = 18471
     with (
-        fleet(workers=0) as running,
+        ingress() as running,
         subprocess.Popen([sys.executable, "-m", "benchmarks.post", "--sink-port", str(port)]) as process,
     ):
         wait_until_listening(port)

@@ -3,7 +3,7 @@
     python -m benchmarks.upload [--megabytes 500]
 
 A small POST warms it up; then the peak of its resident size (VmHWM, reset first) over one POST is
-compared with its size before. The GCS-protocol server of the local stack holds several times the
+compared with its size before. The GCS-protocol server holds several times the
 document in memory, so this needs about 4 GB. Aim: less than 64 MB.
 """
 
@@ -15,14 +15,15 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.running import Fleet, fleet, peak_bytes
+from benchmarks.ingress import Ingress, ingress
+from benchmarks.running import peak_bytes
 
 MOST_GROWTH_BYTES = 64 * 1024 * 1024
 BOUNDARY = "docfleet-benchmark"
 _PIECE = bytes(range(256)) * 256  # 64 KiB
 
 
-def post_large(running: Fleet, port_url: str, size_bytes: int) -> None:
+def post_large(running: Ingress, size_bytes: int) -> None:
     """POST a document of `size_bytes` that starts as a PDF, without holding it here either."""
     categories = json.dumps([{"name": "manual"}, {"name": "report"}])
     head = (
@@ -41,7 +42,7 @@ def post_large(running: Fleet, port_url: str, size_bytes: int) -> None:
             yield piece
         yield tail
 
-    where = urllib.parse.urlsplit(port_url)
+    where = urllib.parse.urlsplit(running.url)
     connection = http.client.HTTPConnection(where.netloc, timeout=600)
     headers = {
         "api-key": running.api_key,
@@ -67,13 +68,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=500)
     size_bytes = parser.parse_args().megabytes * 1_000_000
-    with fleet() as running:
-        producer = next(p for p in running.stack["processes"] if p["name"] == "producer_api")
-        post_large(running, producer["http_url"], 30_000_000)
-        before = resident_bytes(producer["pid"])
-        Path(f"/proc/{producer['pid']}/clear_refs").write_text("5", "utf-8")  # VmHWM starts again
-        post_large(running, producer["http_url"], size_bytes)
-        growth = peak_bytes(producer["pid"]) - before
+    with ingress() as running:
+        pid = running.pids["producer_api"]
+        post_large(running, 100_000)
+        before = resident_bytes(pid)
+        Path(f"/proc/{pid}/clear_refs").write_text("5", "utf-8")  # VmHWM starts again
+        post_large(running, size_bytes)
+        growth = peak_bytes(pid) - before
     grew = f"{growth / 2**20:.1f} MiB over {before / 2**20:.0f} MiB"
     print(f"POST of {size_bytes / 1e6:.0f} MB: producer_api grew by {grew}")
     print(f"at most {MOST_GROWTH_BYTES / 2**20:.0f} MiB: {'met' if growth < MOST_GROWTH_BYTES else 'missed'}")
