@@ -22,7 +22,7 @@ from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas import codec, events
 from schemas.topics import NOT_BEFORE_HEADER
-from tests.integration.worker.running import request
+from tests.events import requested
 from tests.waiting import eventually_sync
 
 PARTITIONS = 4
@@ -43,7 +43,7 @@ class Backend:
         """Append a job for each document size to a partition."""
         producer = Producer({"bootstrap.servers": self.bootstrap_servers})
         for size in sizes:
-            value = codec.encode(request(size_bytes=size))
+            value = codec.encode(requested(size_bytes=size))
             producer.produce(self.topic, value=value, partition=partition, headers=headers)
         assert producer.flush(20) == 0
 

@@ -18,11 +18,12 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from docfleet.kafka import Publisher
-from docfleet.objects import ObjectStore, document_name
+from docfleet.objects import ObjectStore
 from docfleet.settings import KafkaSettings, ObjectSettings
 from docfleet.stack.ports import free_port
 from docfleet.stopping import Deadline
 from schemas import codec, events, topics
+from tests.events import requested
 from tests.servers import Gcs
 from tests.waiting import eventually_sync
 
@@ -31,21 +32,9 @@ CATEGORIES = ("invoice", "scientific paper", "letter")
 
 
 def request(**changes: Any) -> events.ClassificationRequested:
-    """Return a request, valid but for what `changes` break."""
-    job_id = changes.pop("job_id", None) or uuid.uuid4()
+    """Return a request made now, valid but for what `changes` break."""
     now = datetime.now(UTC)
-    fields: dict[str, Any] = {
-        "job_id": job_id,
-        "tenant_id": "acme",
-        "attempt": 1,
-        "accepted_at": now,
-        "occurred_at": now,
-        "object_name": document_name(job_id),
-        "media_type": "application/pdf",
-        "size_bytes": 0,
-        "categories": CATEGORIES,
-    }
-    return events.ClassificationRequested(**(fields | changes))
+    return requested(**{"accepted_at": now, "occurred_at": now, "categories": CATEGORIES} | changes)
 
 
 class EventLog:
@@ -154,7 +143,9 @@ class WorkerProcess:
 
         def is_ready() -> bool:
             if self.process.poll() is not None:
-                raise SystemExit(f"the worker ended with {self.process.returncode}: {self.log_path.read_text()[-4000:]}")
+                raise SystemExit(
+                    f"the worker ended with {self.process.returncode}: {self.log_path.read_text()[-4000:]}"
+                )
             return self.answer("/healthz/ready")[0] == 200
 
         eventually_sync(is_ready, within=within)

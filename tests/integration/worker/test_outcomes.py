@@ -5,22 +5,154 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from schemas import codec, events, topics
 from schemas.errors import ErrorCode
 from tests import documents
 from tests.integration.worker import running
+from tests.servers import Gcs, gcs_server_running
 from tests.waiting import eventually_sync
 
 
 @pytest.fixture(scope="module")
-def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("worker")
+def bench(kafka: str, topics: None, gcs_endpoint: str) -> Iterator[running.Bench]:
+    from docfleet.stack import gcs_server
+
+    gcs_server.create_bucket(gcs_endpoint, "outcomes", within_seconds=10)
+    with running.bench(kafka, Gcs(gcs_endpoint, "outcomes")) as opened:
+        yield opened
 
 
-def test_pdf_becomes_a_result_of_the_contracts_shape(bench: running.Bench, tmp_path: Path) -> None:
-    with running.worker(bench, tmp_path / "worker.log"):
-        job = bench.post(documents.pdf(pages=6))
-        completed = bench.log.until(job.job_id, events.ClassificationCompleted)
-        result = json.loads(completed.result)
-        print(json.dumps(result, indent=1))
+@pytest.fixture(scope="module")
+def worker(bench: running.Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.WorkerProcess]:
+    log_path = tmp_path_factory.mktemp("worker") / "worker.log"
+    quick = {"max_attempts": "2", "retry_base_seconds": "0.2", "reader_memory_bytes": str(700 << 20)}
+    with running.worker(bench, log_path, **quick) as process:
+        yield process
+
+
+def completed(bench: running.Bench, document: bytes, **changes: object) -> dict[str, object]:
+    job = bench.post(document, **changes)
+    return json.loads(bench.log.until(job.job_id, events.ClassificationCompleted).result)  # type: ignore[no-any-return]
+
+
+def test_pdf_becomes_a_result_of_the_contracts_shape(bench: running.Bench, worker: running.WorkerProcess) -> None:
+    result = completed(bench, documents.pdf(pages=6))
+    assert list(result) == [
+        *("success", "classification", "confidence", "total_pages", "processed_pages"),
+        *("page_results", "scores", "model"),
+    ]
+    assert result["success"] is True
+    assert (result["total_pages"], result["processed_pages"]) == (6, 4)
+    assert result["model"] == "default@1"
+    scores = result["scores"]
+    assert sum(scores.values()) == pytest.approx(1, abs=1e-4)
+    assert list(scores) == sorted(scores, key=lambda name: (-scores[name], name))
+    assert result["classification"] == next(iter(scores)) == "invoice"
+    assert result["confidence"] == scores["invoice"]
+    pages = result["page_results"]
+    assert [page["page"] for page in pages] == [1, 2, 3, 4]
+    assert list(pages[0]) == ["page", "success", "classification", "raw_result", "confidence", "scores"]
+
+
+def test_picture_has_raw_result_and_no_page_results(bench: running.Bench, worker: running.WorkerProcess) -> None:
+    picture = documents.encoded(Image.new("RGB", (300, 400), "white"), "PNG")
+    result = completed(bench, picture, media_type="image/png")
+    assert "page_results" not in result
+    assert result["raw_result"] == result["classification"]
+    assert (result["total_pages"], result["processed_pages"]) == (1, 1)
+
+
+def test_started_and_progress_come_before_the_end_under_one_trace(
+    bench: running.Bench, worker: running.WorkerProcess
+) -> None:
+    job = bench.post(documents.pdf(pages=2))
+    bench.log.until(job.job_id, events.ClassificationCompleted)
+    wanted = ["Processing page 1 of 2", "Processing page 2 of 2"]
+
+    def told() -> list[str]:
+        return [e.progress for e in bench.log.of(job.job_id) if isinstance(e, events.ClassificationProgressed)]
+
+    eventually_sync(lambda: told() == wanted, within=10)
+    said = [m for m in bench.log.messages if m.key() == str(job.job_id).encode() and m.topic() == topics.EVENTS.name]
+    assert [codec.header(m.headers(), "ce_type") for m in said] == [
+        "docfleet.v1.ClassificationStarted",
+        "docfleet.v1.ClassificationCompleted",
+    ]
+    assert {codec.header(m.headers(), "traceparent") for m in said} == {running.TRACEPARENT}
+    assert {codec.header(m.headers(), "ce_source") for m in said} == {"/docfleet/classifier_worker"}
+
+
+def test_five_hundred_long_names_fit_into_the_events(bench: running.Bench, worker: running.WorkerProcess) -> None:
+    names = tuple(f"{number:04d}" + "ა" * 196 for number in range(500))  # three bytes each, and few tokens
+    result = completed(bench, documents.pdf(pages=4), categories=names)
+    assert len(result["scores"]) == 500  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        (b"%PDF-1.7\nnothing more", ErrorCode.UNREADABLE_DOCUMENT),
+        (documents.encrypted_pdf(), ErrorCode.PASSWORD_REQUIRED),
+        (documents.pdf(pages=0), ErrorCode.NO_PAGES),
+    ],
+)
+def test_permanent_failure_ends_the_job_at_its_first_attempt(
+    bench: running.Bench, worker: running.WorkerProcess, document: bytes, code: ErrorCode
+) -> None:
+    job = bench.post(document)
+    failed = bench.log.until(job.job_id, events.ClassificationFailed)
+    assert (failed.error_code, failed.attempt) == (code, 1)
+    assert failed.error
+
+
+def test_missing_object_fails_at_once(bench: running.Bench, worker: running.WorkerProcess) -> None:
+    job = running.request(size_bytes=100)
+    bench.publish(job)
+    assert bench.log.until(job.job_id, events.ClassificationFailed).error_code == ErrorCode.OBJECT_MISSING
+
+
+def test_message_that_is_no_job_goes_to_the_dead_letters_as_it_is(
+    bench: running.Bench, worker: running.WorkerProcess
+) -> None:
+    bench.publisher.forward(topics.JOBS, b"odd", b"{not avro}", [("mine", b"kept")]).result(10)
+    job = bench.post(documents.pdf(pages=1))  # the next job runs as if nothing had happened
+    bench.log.until(job.job_id, events.ClassificationCompleted)
+
+    def dead() -> object:
+        bench.log.of(job.job_id)
+        return next((m for m in bench.log.messages if m.topic() == topics.DLQ.name and m.key() == b"odd"), None)
+
+    letter = eventually_sync(dead, within=10)
+    assert letter.value() == b"{not avro}"  # type: ignore[attr-defined]
+    headers = dict(letter.headers())  # type: ignore[attr-defined]
+    assert headers["mine"] == b"kept"
+    assert headers[topics.DLQ_TOPIC_HEADER] == topics.JOBS.name.encode()
+    assert b"unknown framing" in headers[topics.DLQ_ERROR_HEADER]
+
+
+def test_document_that_kills_its_reader_twice_fails(bench: running.Bench, worker: running.WorkerProcess) -> None:
+    job = bench.post(documents.pdf(pages=1), reader_deaths=1)
+    bench.log.until(job.job_id, events.ClassificationCompleted)  # one earlier death does not fail a good document
+
+
+def test_store_that_stays_away_uses_up_the_attempts_then_dead_letters_and_fails(
+    bench: running.Bench, tmp_path: Path
+) -> None:
+    with gcs_server_running(tmp_path / "gcs") as endpoint:
+        pass  # an endpoint where nobody listens any more
+    job = running.request(size_bytes=1000)
+    bench.publish(job)
+    environment = {"STORAGE_EMULATOR_HOST": endpoint}
+    away = running.Bench(
+        bench.kafka, bench.gcs, bench.log, bench.publisher, bench.store, bench.environment | environment
+    )
+    quick = {"max_attempts": "2", "retry_base_seconds": "0.2", "object_timeout_seconds": "1"}
+    with running.worker(away, tmp_path / "worker.log", **quick):
+        failed = bench.log.until(job.job_id, events.ClassificationFailed)
+    assert failed.error_code == ErrorCode.ATTEMPTS_EXHAUSTED
+    assert "2 times" in failed.error
+    assert failed.attempt == 2
+    retried = [e for e in bench.log.of(job.job_id) if isinstance(e, events.ClassificationRequested)]
+    assert [e.attempt for e in retried] == [2, 2], "once in the retry topic, once in the dead letters"

@@ -1,0 +1,127 @@
+"""core/fusion: probabilities from channels, ranked scores, a document from its pages, and the shape of `result`."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from classifier_worker.core.fusion import (
+    DocumentResult,
+    PageResult,
+    PageWeights,
+    combine_pages,
+    fuse_channels,
+    rank_scores,
+)
+
+NAMES = ["invoice", "letter", "form"]
+WEIGHTS = {"body": 0.5, "look": 1.0}
+
+
+def channels(body: list[float], look: list[float]) -> dict[str, np.ndarray]:
+    return {"body": np.array(body, dtype=np.float32), "look": np.array(look, dtype=np.float32)}
+
+
+def test_channels_are_summed_by_weight_and_softened_by_the_temperature() -> None:
+    told = channels([2, 0, 0], [0, 1, 0])
+    logits = np.array([1.0, 1.0, 0.0])
+    assert fuse_channels(told, WEIGHTS, temperature=1.0) == pytest.approx(np.exp(logits) / np.exp(logits).sum())
+    assert fuse_channels(told, WEIGHTS, temperature=0.5) == pytest.approx(np.exp(2 * logits) / np.exp(2 * logits).sum())
+
+
+def test_a_channel_that_is_missing_says_nothing() -> None:
+    only_look = {"look": np.array([0, 3, 0], dtype=np.float32)}
+    assert fuse_channels(only_look, WEIGHTS, temperature=1.0).argmax() == 1
+
+
+def test_one_channel_gone_mad_cannot_outvote_all_others() -> None:
+    mad = fuse_channels(channels([1e9, 0, 0], [0, 6, 0]), WEIGHTS, temperature=1.0)
+    assert mad.argmax() == 1
+    assert np.isfinite(mad).all()
+
+
+@given(st.permutations(range(5)))
+def test_the_order_of_the_categories_changes_nothing(order: list[int]) -> None:
+    told = channels([1, 0.2, -3, 0.5, 2], [0, 4, 1, -1, 0.3])
+    straight = fuse_channels(told, WEIGHTS, temperature=0.8)
+    turned = fuse_channels({name: values[order] for name, values in told.items()}, WEIGHTS, temperature=0.8)
+    assert turned == pytest.approx(straight[order], abs=1e-12)
+
+
+def test_the_first_page_weighs_most_and_a_page_that_rules_a_category_out_is_heard() -> None:
+    first, second = np.array([0.6, 0.3, 0.1]), np.array([0.1, 0.8, 0.1])
+    assert combine_pages([(1, first), (2, second)], PageWeights(first=0.9)).argmax() == 0
+    assert combine_pages([(1, first), (2, second)], PageWeights(first=0.4)).argmax() == 1
+    vetoed = combine_pages([(1, first), (2, np.array([0.0, 0.5, 0.5]))], PageWeights(first=0.6))
+    assert vetoed[0] < 0.01
+
+
+def test_where_page_1_could_not_be_read_the_lowest_page_counts_as_first() -> None:
+    second, third = np.array([0.9, 0.1]), np.array([0.1, 0.9])
+    assert combine_pages([(3, third), (2, second)], PageWeights(first=0.8)).argmax() == 0
+
+
+def test_a_single_page_is_the_document() -> None:
+    page = np.array([0.7, 0.2, 0.1])
+    assert combine_pages([(4, page)], PageWeights()) == pytest.approx(page)
+
+
+def test_no_page_is_no_document() -> None:
+    with pytest.raises(ValueError, match="at least one page"):
+        combine_pages([], PageWeights())
+
+
+@given(arrays.arrays(np.float64, st.integers(1, 500), elements=st.floats(1e-9, 1.0)))
+def test_scores_have_six_digits_fall_and_sum_to_one_exactly(probabilities: np.ndarray) -> None:
+    names = [f"name {number}" for number in range(len(probabilities))]
+    scores = rank_scores(names, probabilities)
+    assert sum(round(score * 1_000_000) for score in scores.values()) == 1_000_000
+    assert list(scores) == sorted(scores, key=lambda name: (-scores[name], name))
+    assert all(score == round(score, 6) for score in scores.values())
+
+
+def test_equal_scores_are_told_in_the_order_of_their_names() -> None:
+    assert list(rank_scores(["b", "c", "a"], np.ones(3) / 3)) == ["a", "b", "c"]
+
+
+def page(number: int) -> PageResult:
+    return PageResult(page=number, scores={"letter": 0.8, "invoice": 0.2})
+
+
+def test_result_of_a_document_tells_every_page_that_was_tried() -> None:
+    unread = PageResult(page=2, error="The page is damaged.")
+    result = DocumentResult(
+        scores={"letter": 0.8, "invoice": 0.2}, pages=(page(1), unread), total_pages=9, is_image=False, model="m@1"
+    )
+    told = result.as_json(["invoice", "letter"])
+    assert list(told) == [
+        *("success", "classification", "confidence", "total_pages", "processed_pages"),
+        *("page_results", "scores", "model"),
+    ]
+    assert (told["classification"], told["confidence"]) == ("letter", 0.8)
+    assert (told["total_pages"], told["processed_pages"]) == (9, 2)
+    assert told["page_results"] == [
+        {
+            "page": 1,
+            "success": True,
+            "classification": "letter",
+            "raw_result": "letter",
+            "confidence": 0.8,
+            "scores": {"letter": 0.8, "invoice": 0.2},
+        },
+        {
+            "page": 2,
+            "success": False,
+            "classification": "invoice",
+            "confidence": 0.0,
+            "error": "The page is damaged.",
+        },
+    ]
+
+
+def test_result_of_a_picture_has_raw_result_instead_of_pages() -> None:
+    result = DocumentResult(scores={"letter": 1.0}, pages=(page(1),), total_pages=1, is_image=True, model="m@1")
+    told = result.as_json(["letter"])
+    assert told["raw_result"] == "letter"
+    assert "page_results" not in told
