@@ -71,14 +71,17 @@ class OpenPdf:
     def __init__(self, file: BinaryIO, size_bytes: int, request: ReadRequest) -> None:
         self._request = request
         is_whole = bool(getattr(file, "is_whole", False))
-        try:
-            # From memory PDFium reads without a call back into Python for each 512 bytes.
-            self._document = pdfium.PdfDocument(file.read(size_bytes) if is_whole else file)
-        except pdfium.PdfiumError as error:
-            if is_whole and error.err_code == _ERROR_FORMAT and _has_empty_page_tree(file):
-                raise DocfleetError(ErrorCode.NO_PAGES) from error
-            raise _open_error(error) from error
+        # From memory PDFium reads without a call back into Python for each 512 bytes.
+        handle, self._held = _from_memory(file.read(size_bytes)) if is_whole else _from_file(file)
+        if not handle:
+            error_code = raw.FPDF_GetLastError()  # means something only after a failure
+            if is_whole and error_code == _ERROR_FORMAT and _has_empty_page_tree(file):
+                raise DocfleetError(ErrorCode.NO_PAGES)
+            raise _open_error(error_code)
+        self._document = pdfium.PdfDocument(handle)
         self.total_pages = len(self._document)
+        if not self.total_pages:
+            raise DocfleetError(ErrorCode.NO_PAGES)
 
     def page(self, number: int) -> Page:
         """Read page `number`: text, picture, and structure or OCR where the request and the page ask for it."""
@@ -131,15 +134,24 @@ class OpenPdf:
         )
 
 
-def _open_error(error: Any) -> DocfleetError:  # noqa: ANN401
-    if error.err_code == _ERROR_PASSWORD:
+def _from_memory(data: bytes) -> tuple[Any, object]:
+    """Return PDFium's handle of a document in memory, null when it cannot be opened, and what must outlive it."""
+    return raw.FPDF_LoadMemDocument64(data, len(data), None), data
+
+
+def _from_file(file: BinaryIO) -> tuple[Any, object]:
+    """Return PDFium's handle of a document read through `file`, null when that fails, and what must outlive it."""
+    access, callbacks = pdfium.internal.get_bufreader(file)
+    return raw.FPDF_LoadCustomDocument(access, None), (access, callbacks, file)
+
+
+def _open_error(error_code: int) -> DocfleetError:
+    if error_code == _ERROR_PASSWORD:
         return DocfleetError(ErrorCode.PASSWORD_REQUIRED)
-    if error.err_code == _ERROR_SECURITY:
+    if error_code == _ERROR_SECURITY:
         return DocfleetError(
             ErrorCode.UNREADABLE_DOCUMENT, "The PDF is encrypted by a method that is not supported (not a password)."
         )
-    if error.err_code in (None, 0):
-        return DocfleetError(ErrorCode.NO_PAGES)
     return DocfleetError(
         ErrorCode.UNREADABLE_DOCUMENT, "The PDF could not be opened: its structure is damaged beyond repair."
     )

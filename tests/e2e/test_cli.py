@@ -111,7 +111,7 @@ def test_missing_extra_is_told_in_one_sentence(tmp_path: Path) -> None:
         ("classify", "no-such-file.pdf", "-c", "invoice", "--url", "http://127.0.0.1:9", "--api-key", "k"),
         ("classify", __file__, "-c", "invoice", "--url", "http://127.0.0.1:9"),
         ("classify", __file__, "--url", "http://127.0.0.1:9", "--api-key", "k"),
-        ("up", "--workers", "0"),
+        ("up", "--workers", "-1"),
         ("keys", "create"),
         ("keys", "list", "--data-dir", "/no/such/folder"),
     ],

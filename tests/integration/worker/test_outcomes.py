@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,7 +10,7 @@ from schemas import codec, events, topics
 from schemas.errors import ErrorCode
 from tests import documents
 from tests.integration.worker import running
-from tests.servers import Gcs, gcs_server_running
+from tests.servers import Gcs
 from tests.waiting import eventually_sync
 
 
@@ -135,24 +134,3 @@ def test_message_that_is_no_job_goes_to_the_dead_letters_as_it_is(
 def test_document_that_kills_its_reader_twice_fails(bench: running.Bench, worker: running.WorkerProcess) -> None:
     job = bench.post(documents.pdf(pages=1), reader_deaths=1)
     bench.log.until(job.job_id, events.ClassificationCompleted)  # one earlier death does not fail a good document
-
-
-def test_store_that_stays_away_uses_up_the_attempts_then_dead_letters_and_fails(
-    bench: running.Bench, tmp_path: Path
-) -> None:
-    with gcs_server_running(tmp_path / "gcs") as endpoint:
-        pass  # an endpoint where nobody listens any more
-    job = running.request(size_bytes=1000)
-    bench.publish(job)
-    environment = {"STORAGE_EMULATOR_HOST": endpoint}
-    away = running.Bench(
-        bench.kafka, bench.gcs, bench.log, bench.publisher, bench.store, bench.environment | environment
-    )
-    quick = {"max_attempts": "2", "retry_base_seconds": "0.2", "object_timeout_seconds": "1"}
-    with running.worker(away, tmp_path / "worker.log", **quick):
-        failed = bench.log.until(job.job_id, events.ClassificationFailed)
-    assert failed.error_code == ErrorCode.ATTEMPTS_EXHAUSTED
-    assert "2 times" in failed.error
-    assert failed.attempt == 2
-    retried = [e for e in bench.log.of(job.job_id) if isinstance(e, events.ClassificationRequested)]
-    assert [e.attempt for e in retried] == [2, 2], "once in the retry topic, once in the dead letters"

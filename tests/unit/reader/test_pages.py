@@ -108,3 +108,13 @@ def test_photo_is_set_upright_by_its_exif() -> None:
 def test_small_picture_is_not_enlarged_and_a_huge_one_is_reduced() -> None:
     assert look(documents.encoded(FLAG, "PNG")).shape == (40, 80, 3)
     assert look(documents.encoded(Image.new("1", (9000, 3000), 1), "PNG")).shape == (171, 512, 3)
+
+
+def test_reason_why_a_pdf_cannot_be_opened_is_its_own_and_not_the_previous_ones() -> None:
+    told = []
+    for document in (documents.encrypted_pdf(), documents.pdf(pages=0), b"%PDF-1.7\nx", documents.pdf(pages=0)):
+        with pytest.raises(DocfleetError) as caught:
+            open_document(io.BytesIO(document), len(document), PLAIN)
+        told.append(caught.value.code)
+    wanted = [ErrorCode.PASSWORD_REQUIRED, ErrorCode.NO_PAGES, ErrorCode.UNREADABLE_DOCUMENT, ErrorCode.NO_PAGES]
+    assert told == wanted
