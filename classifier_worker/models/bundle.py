@@ -29,7 +29,7 @@ DEFAULT_BUNDLE: Final = "default"
 _Config = TypeVar("_Config", TextTowerConfig, LookTowerConfig)
 _BUNDLES: Final = Path(__file__).parents[1] / "bundles"
 #: Channels that bundle.json may weigh; evidence.py says what each measures.
-CHANNELS: Final = ("body", "title", "chunks", "cues", "name", "traits", "structure", "look")
+CHANNELS: Final = ("body", "title", "cues", "name", "structure", "look")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +78,8 @@ class Bundle:
         return PageWeights(first=self.config.first_page_weight)
 
 
-def load_bundle(reference: str, *, device: torch.device | str = "cpu") -> Bundle:
-    """Return the bundle that `reference` names, its weights on `device`.
+def load_bundle(reference: str, *, device: torch.device | str = "cpu", is_fitted: bool = True) -> Bundle:
+    """Return the bundle that `reference` names, its weights on `device`; not `is_fitted`: without its fitted arrays.
 
     Raises:
         InvalidBundle: names the bundle and what is missing or wrong.
@@ -90,7 +90,7 @@ def load_bundle(reference: str, *, device: torch.device | str = "cpu") -> Bundle
     try:
         config = read_config(folder)
         cues = CueIndex(read_lexicon(folder / config.lexicon))
-        fitted = _read_fitted(folder, config, cues)
+        fitted = _read_fitted(folder, config, cues) if is_fitted else {}
         text = TextTower(config.text, folder=folder, device=target)
         look = load_look_tower(config.look, folder=folder, device=target)
     except InvalidBundle as error:

@@ -1,9 +1,10 @@
 """What a page shows (evidence), and how it bears on categories (channels); all numpy, no model runs here.
 
-Owns which texts of a page are encoded, and the eight channels:
-text: `body`, `title`, `chunks` (cosines), `cues` (lexicon phrases), `name` (the category's own words);
-structure: `traits` (what the lexicon expects of the layout), `structure` (layout features through a fitted head);
-look: `look` (the page image through the look tower, and a fitted head where the tower has no names).
+Owns which texts of a page are encoded, and the six channels:
+text: `body` and `title` (cosines), `cues` (lexicon phrases), `name` (the category's own words on the page);
+structure: `structure` (how far the layout is what the lexicon expects of the category);
+look: `look` (the page image through the look tower and, with the layout, through a fitted head; an image-text
+tower needs no head, its score is its cosine).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +22,15 @@ from classifier_worker.models.categories import Category
 Array = NDArray[np.float32]
 Fitted = Mapping[str, Array]
 
-#: Tokens of the pieces of a page that are encoded: they are most of a page's cost on a CPU.
+#: Tokens of the pieces of a page that are encoded: they are most of a page's cost on a CPU, and chunks from
+#: further down the page were measured to add nothing beside the cues.
 BODY_TOKENS: Final = 128
 TITLE_TOKENS: Final = 32
-CHUNK_TOKENS: Final = 64
-#: Pieces of the page besides its beginning, evenly spread.
-MOST_CHUNKS: Final = 2
-_CHUNK_WORDS: Final = 45
 _TITLE_LINES: Final = 6
+#: The part of a category's own words that counts where its lexicon entries speak for it already.
+_NAME_OF_KNOWN: Final = 0.4
+#: Weight of the layout beside the image in the look head.
+_LAYOUT_SHARE: Final = 0.7
 #: A page with fewer letters has no text to speak of; its text channels say nothing.
 _LEAST_LETTERS: Final = 3
 
@@ -76,18 +78,12 @@ def _lines_of(text: str) -> tuple[Line, ...]:
 
 
 def pieces_of(text: str, lines: Sequence[Line]) -> Pieces:
-    """Return the pieces of a page to encode: its beginning, its largest lines, and chunks from further down."""
+    """Return the pieces of a page to encode: its beginning, and its largest lines in their order."""
     if sum(letter.isalnum() for letter in text) < _LEAST_LETTERS:
         return Pieces(())
     loud = sorted(range(len(lines)), key=lambda i: (-_loudness(lines[i]), i))[:_TITLE_LINES]
     title = " ".join(lines[i].text for i in sorted(loud))
-    words = text.split()
-    chunks = [" ".join(words[at : at + _CHUNK_WORDS]) for at in range(_CHUNK_WORDS * 2, len(words), _CHUNK_WORDS)]
-    spread = (
-        [chunks[i * len(chunks) // MOST_CHUNKS] for i in range(MOST_CHUNKS)] if len(chunks) > MOST_CHUNKS else chunks
-    )
-    texts = [(" ".join(words), BODY_TOKENS), (title, TITLE_TOKENS), *((chunk, CHUNK_TOKENS) for chunk in spread)]
-    return Pieces(tuple(texts))
+    return Pieces(((" ".join(text.split()), BODY_TOKENS), (title, TITLE_TOKENS)))
 
 
 def _loudness(line: Line) -> float:
@@ -111,22 +107,16 @@ def channel_scores(
     if len(evidence.texts):
         raw["body"] = _cosines(evidence.texts[0], vectors, fitted.get("body_mean"))
         raw["title"] = _cosines(evidence.texts[1], vectors, fitted.get("title_mean"))
-        pieces = evidence.texts[2:] if len(evidence.texts) > 2 else evidence.texts[:1]  # noqa: PLR2004  # body and title
-        mean = fitted.get("chunk_mean")
-        raw["chunks"] = np.stack([_cosines(piece, vectors, mean) for piece in pieces]).max(axis=0)
-        found = _standard(sight.cues, fitted, "cue")
-        raw["cues"] = kin @ found
-        raw["name"] = name_evidence(sight.text, names)
+        known = kin.sum(axis=1)
+        raw["cues"] = kin @ _standard(sight.cues, fitted, "cue")
+        raw["name"] = name_evidence(sight.text, names) * (1.0 - (1.0 - _NAME_OF_KNOWN) * known)
     expected = traits / np.maximum(np.linalg.norm(traits, axis=1, keepdims=True), 1.0)
-    raw["traits"] = kin @ (expected @ _standard(sight.traits, fitted, "trait"))
-    if "layout_head" in fitted:
-        seen = _head(_standard(sight.layout, fitted, "layout"), fitted["layout_head"])
-        raw["structure"] = vectors @ seen
+    raw["structure"] = kin @ (expected @ _standard(sight.traits, fitted, "trait"))
     if categories[0].look is not None:
         names_look = np.stack([category.look for category in categories if category.look is not None])
         raw["look"] = _cosines(evidence.look, names_look, fitted.get("look_mean"))
     elif "look_head" in fitted:
-        raw["look"] = vectors @ _head(_standard(evidence.look, fitted, "look"), fitted["look_head"])
+        raw["look"] = vectors @ head_vector(head_features(evidence, fitted), fitted)
     return {name: (scores / scale(name, fitted)).astype(np.float32) for name, scores in raw.items()}
 
 
@@ -150,7 +140,13 @@ def _standard(values: Array, fitted: Fitted, name: str) -> Array:
     return values if mean is None or deviation is None else np.clip((values - mean) / deviation, -5.0, 5.0)
 
 
-def _head(features: Array, head: Array) -> Array:
-    """Return the unit vector that a linear head (K, D) sees in standardised features (K,)."""
-    seen = features @ head
+def head_features(evidence: Evidence, fitted: Fitted) -> Array:
+    """Return what the look head sees (K + F,): image and layout features, standardised, each block weighed as one."""
+    look, layout = _standard(evidence.look, fitted, "look"), _standard(evidence.sight.layout, fitted, "layout")
+    return np.concatenate([look / np.sqrt(len(look)), _LAYOUT_SHARE * layout / np.sqrt(len(layout))])
+
+
+def head_vector(features: Array, fitted: Fitted) -> Array:
+    """Return the unit vector (D,) in the space of the category vectors that the fitted head sees."""
+    seen = features @ fitted["look_head"] @ fitted["look_space"]
     return np.asarray(seen / max(float(np.linalg.norm(seen)), 1e-6), dtype=np.float32)

@@ -35,7 +35,6 @@ class LookTowerConfig:
     width_px: int = 256
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    grid: tuple[int, int] = (1, 1)  #: pooled features of these rows and columns of the page join the global ones
 
 
 class LookTower(Protocol):
@@ -108,10 +107,8 @@ class _TimmTower:
         pixels = _stack(images, rows, self._device)["pixel_values"].float()
         pixels = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         features = self._model.forward_features(pixels).float()  # (B, D, h, w)
-        pooled = [features.mean(dim=(2, 3))]
-        if self._config.grid != (1, 1):
-            pooled.append(torch.nn.functional.adaptive_avg_pool2d(features, self._config.grid).flatten(1))
-        return torch.cat(pooled, dim=1)[: len(images)]
+        pooled: torch.Tensor = features.mean(dim=(2, 3))
+        return pooled[: len(images)]
 
     def encode_names(self, names: Sequence[str]) -> torch.Tensor:  # noqa: ARG002  # the protocol's
         raise InvalidBundle(f"the look tower {self._config.weights!r} has no vectors for category names")
