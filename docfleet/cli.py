@@ -126,11 +126,11 @@ def _positive(text: str) -> int:
 
 
 def _not_negative(text: str) -> int:
-    return _number(text, int, least=0, most=2**62)
+    return _number(text, int, least=0, most=2**31 - 1)
 
 
 def _seconds(text: str) -> float:
-    return _number(text, float, least=0.001, most=1e9)
+    return _number(text, float, least=0.001, most=86_400)
 
 
 def _number(text: str, kind: type[Number], *, least: float, most: float) -> Number:
@@ -139,7 +139,7 @@ def _number(text: str, kind: type[Number], *, least: float, most: float) -> Numb
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {most:g}")
+        raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
     return number
 
 
