@@ -17,11 +17,13 @@ import subprocess
 import sys
 import time
 import urllib.parse
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
 
 from benchmarks.ingress import Ingress, ingress
+from benchmarks.running import descendants
 from tests import documents
 
 LEAST_RATIO = 0.5
@@ -87,9 +89,13 @@ async def requests_in(url: str, request: bytes, *, connections: int, seconds: fl
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the CPU time that a process and those below it have used, ended ones included."""
+    ticks = 0
+    for one in (pid, *descendants(pid)):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile; its parent has its time
+            fields = Path(f"/proc/{one}/stat").read_text("utf-8").rsplit(")", 1)[1].split()
+            ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def wait_until_listening(port: int, *, within_seconds: float = 30.0) -> None:
@@ -129,6 +135,8 @@ def measure(running: Ingress, sink_url: str, arguments: argparse.Namespace) -> f
         print(f"{name:9} median {statistics.median(values):7.1f} requests/s  ({', '.join(f'{v:.0f}' for v in values)})")
     for name, seconds in spent.items():
         print(f"  CPU per POST in {name:20} {seconds / posted * 1000:6.2f} ms")
+    used = sum(spent.values()) / (arguments.rounds * arguments.seconds) / (os.cpu_count() or 1)
+    print(f"  together {used:.0%} of {os.cpu_count()} cores, without the client and the kernel's own threads")
     return statistics.median(rates["docfleet"]) / statistics.median(rates["sink"])
 
 
