@@ -34,7 +34,8 @@ CATEGORIES = ("invoice", "scientific paper", "letter")
 def request(**changes: Any) -> events.ClassificationRequested:
     """Return a request made now, valid but for what `changes` break."""
     now = datetime.now(UTC)
-    return requested(**{"accepted_at": now, "occurred_at": now, "categories": CATEGORIES} | changes)
+    values: dict[str, Any] = {"accepted_at": now, "occurred_at": now, "categories": CATEGORIES}
+    return requested(**values | changes)
 
 
 class EventLog:
@@ -54,11 +55,17 @@ class EventLog:
     def close(self) -> None:
         self._consumer.close()
 
+    def fresh(self) -> list[events.Event]:
+        """Return what has been said since this, `of` or `until` was last called; waits a moment for it."""
+        said = self._consumer.consume(500, timeout=0.05)
+        for message in said:
+            assert message.error() is None, message.error()
+        self.messages += said
+        return [codec.decode(message.value()) for message in said if message.topic() == topics.EVENTS.name]
+
     def of(self, job_id: uuid.UUID) -> list[events.Event]:
         """Return the events of a job that have been seen so far, in order."""
-        for message in self._consumer.consume(500, timeout=0.05):
-            assert message.error() is None, message.error()
-            self.messages.append(message)
+        self.fresh()
         return [codec.decode(m.value()) for m in self.messages if m.key() == str(job_id).encode()]
 
     def until(self, job_id: uuid.UUID, event_type: type[events.Event], *, within: float = 30.0) -> Any:
@@ -91,16 +98,16 @@ class Bench:
 
 
 @contextmanager
-def bench(kafka: str, gcs: Gcs) -> Iterator[Bench]:
-    """Open a bench; worker processes started from it use the same Kafka and bucket."""
+def bench(kafka: str, gcs: Gcs, *, is_frugal: bool = True) -> Iterator[Bench]:
+    """Open a bench; worker processes started from it use the same Kafka and bucket, and little of the machine."""
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
         "STORAGE_EMULATOR_HOST": gcs.endpoint,
         "DOCFLEET_BUCKET": gcs.bucket,
-        "DOCFLEET_TORCH_THREADS": "1",
-        "DOCFLEET_READERS": "1",
         "DOCFLEET_HTTP_HOST": "127.0.0.1",
     }
+    if is_frugal:
+        environment |= {"DOCFLEET_TORCH_THREADS": "1", "DOCFLEET_READERS": "1"}
     publisher = Publisher(KafkaSettings.from_mapping(environment), source="producer_api")
     store = ObjectStore(ObjectSettings.from_mapping(environment))
     log = EventLog(kafka, topics.EVENTS.name, topics.PROGRESS.name, topics.RETRY.name, topics.DLQ.name)
