@@ -1,16 +1,10 @@
-"""`python -m classifier_worker`: settings from the environment, run, exit code."""
+"""`python -m classifier_worker`: the service, configured by the environment, until SIGTERM."""
 
-import asyncio
 import sys
 
 from classifier_worker.settings import WorkerSettings
 from classifier_worker.worker import run
-from docfleet.settings import InvalidSettings
+from docfleet.service import run_service
 
 if __name__ == "__main__":
-    try:
-        settings = WorkerSettings.from_environment()
-    except InvalidSettings as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-    sys.exit(asyncio.run(run(settings)))
+    sys.exit(run_service(WorkerSettings, run))

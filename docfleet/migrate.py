@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 
 from docfleet.kafka import client_config
 from docfleet.postgres import MigrationChanged, migrate
+from docfleet.service import EXIT_WRONG_SETTINGS
 from docfleet.settings import DatabaseSettings, InvalidSettings, KafkaSettings, ObjectSettings
 from docfleet.stack.faults import StartFailed
 from docfleet.stack.gcs_server import create_bucket
@@ -53,7 +54,7 @@ def main() -> int:
         settings = MigrateSettings.from_environment()
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return EXIT_WRONG_SETTINGS
     log_to_stderr("migrate", settings.log_level)
     try:
         prepare(settings)

@@ -177,7 +177,7 @@ def build(service: Service) -> web.Application:
     return app
 
 
-async def serve(settings: ProducerSettings) -> int:
+async def run(settings: ProducerSettings) -> int:
     """Run the service until SIGTERM and return the process's exit code."""
     log_to_stderr(SERVICE, settings.log_level)
     requested = stop_requested()

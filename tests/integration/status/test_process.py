@@ -67,6 +67,6 @@ def topics_read():
 def test_every_wrong_setting_is_named_at_the_start():
     environment = {"PATH": os.environ["PATH"], "DOCFLEET_GROUP_PROTOCOL": "modern", "DOCFLEET_TYPO": "1"}
     done = subprocess.run([sys.executable, "-m", "status_service"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "DOCFLEET_GROUP_PROTOCOL", "DOCFLEET_TYPO"):
         assert name in done.stderr
