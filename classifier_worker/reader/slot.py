@@ -1,6 +1,7 @@
 """One reader child as its parent sees it: how it is started, spoken to, killed and what it died of."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -37,7 +38,10 @@ _REAP_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a child ended: its exit code (minus the signal's number when one killed it), peak memory and last words."""
+    """How a child ended: its exit code (minus the signal's number when one killed it), peak memory and last words.
+
+    `peak_bytes` is exact where the child grew beyond its parent, else the most that was seen of it.
+    """
 
     exit_code: int
     peak_bytes: int
@@ -61,6 +65,9 @@ class ReaderChild:
     """A child process and the channel to it; used by one thread at a time."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", channel: wire.Channel, stderr: int) -> None:
+        #: Linux keeps the high-water mark across exec: a child's ru_maxrss begins at that of the process that forked
+        self._inherited_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._seen_bytes = 0
         self.channel = channel
         self.documents = 0
         self.is_between_documents = True  #: else it cannot take another one
@@ -81,7 +88,9 @@ class ReaderChild:
             fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         except OSError:
             return 0
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+        resident = int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+        self._seen_bytes = max(self._seen_bytes, resident)
+        return resident
 
     def wait_ready(self, on_wait: Callable[[], None]) -> None:
         """Return when the child says that it can read; `wire.PeerGone` or `wire.BrokenProtocol` when it cannot."""
@@ -100,13 +109,14 @@ class ReaderChild:
         if self._death is not None:
             return self._death
         self.channel.sock.close()
-        status, usage = self._reap()
+        status, peak_kib = self._reap()
         # Popen would wait for the pid again, which by then may be another process's
         self._process.returncode = os.waitstatus_to_exitcode(status)
         size = os.fstat(self._stderr).st_size
         tail = os.pread(self._stderr, _STDERR_TAIL_BYTES, max(size - _STDERR_TAIL_BYTES, 0))
         os.close(self._stderr)
-        self._death = Death(self._process.returncode, usage * 1024, tail.decode("utf-8", "replace").strip())
+        peak_bytes = peak_kib * 1024 if peak_kib > self._inherited_kib else self._seen_bytes
+        self._death = Death(self._process.returncode, peak_bytes, tail.decode("utf-8", "replace").strip())
         return self._death
 
     def _reap(self) -> tuple[int, int]:

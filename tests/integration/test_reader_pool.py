@@ -228,6 +228,22 @@ def test_child_killed_in_mid_document_is_a_death_and_the_next_document_is_read(p
     assert first_page(pool.read(Bytes(documents.pdf()), PLAIN)).text
 
 
+def test_crash_is_not_taken_for_lack_of_memory_where_the_parent_is_large() -> None:
+    ballast = np.ones(400 << 20, dtype=np.uint8)  # the kernel counts it as the child's peak, until that is larger
+    pool = ReaderPool(ReaderLimits(memory_bytes=400 << 20), 1)
+    pool.start()
+    del ballast
+
+    def kill(_page: Page | UnreadPage, _total: int) -> None:
+        os.kill(pool.pids[0], signal.SIGSEGV)
+
+    try:
+        with pytest.raises(ReaderDied, match="SIGSEGV"):
+            pool.read(Bytes(documents.pdf(pages=4, extra=documents.TABLE * 2000)), ReadRequest(), on_page=kill)
+    finally:
+        pool.close(5)
+
+
 @pytest.fixture(scope="module")
 def strict_pool() -> Iterator[ReaderPool]:
     pool = ReaderPool(ReaderLimits(document_seconds=4, memory_bytes=300 << 20), 1)
