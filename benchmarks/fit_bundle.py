@@ -12,7 +12,7 @@ know are simulated by taking the entries of a random half of the labels away.
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from benchmarks.corpus import CORPUS, Labelled, read_corpus
-from benchmarks.scores import Draws, accuracy, expected_calibration_error
+from benchmarks.scores import Draws, accuracy, auroc, expected_calibration_error
 from classifier_worker.core.cues import CueIndex
 from classifier_worker.core.fusion import PageWeights, combine_pages
+from classifier_worker.core.rivals import NoneScale, log_odds, rivals_of
 from classifier_worker.models.bundle import Bundle, lexicon_digest, load_bundle, read_config
 from classifier_worker.models.categories import Categories, Category
 from classifier_worker.models.encoder import Encoder, EncoderSettings, Nobody
@@ -34,6 +35,8 @@ Array = NDArray[np.float32]
 RIDGE = 1.0  #: times the mean diagonal of the kernel
 SHRINKAGE = 0.02  #: on the squares of the channel weights
 FOLDS = 5
+NONE_SIZES = (1, 5, 10, 20)
+NONE_DRAWS = 3
 HALVES = 3  #: draws of labels whose entries are taken away
 UNKNOWN_WEIGHT = 0.25  #: of each draw beside the whole lexicon
 SEED = 20260101
@@ -123,16 +126,20 @@ def head_weights(pages: Pages) -> Array:
     return (1.0 / count / np.sqrt(frequency)).astype(np.float32)
 
 
-def unseen_looks(pages: Pages, features: Array, vectors: Array) -> Array:
-    """Return each page's look scores (pages, C) by a head that saw nothing of its source."""
+def unseen_looks(pages: Pages, features: Array, vectors: Array, scored: Array | None = None) -> Array:
+    """Return each page's look scores (pages, C) by a head that saw nothing of its source.
+
+    `vectors` are those of the labels; `scored` those of other names to score.
+    """
+    wanted = vectors if scored is None else scored
     targets, weights = vectors[pages.labels[pages.document]], head_weights(pages)
     sources = pages.sources[pages.document]
-    scores = np.zeros((len(features), len(vectors)), dtype=np.float32)
+    scores = np.zeros((len(features), len(wanted)), dtype=np.float32)
     for source in np.unique(sources):
         theirs = sources == source
         head, space = fit_head(features[~theirs], targets[~theirs], weights[~theirs], len(vectors))
         seen = features[theirs] @ head @ space
-        scores[theirs] = seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-6) @ vectors.T
+        scores[theirs] = seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-6) @ wanted.T
     return scores
 
 
@@ -158,10 +165,12 @@ def categories_without(
     return whole
 
 
-def channels_of(pages: Pages, categories: list[Category], fitted: dict[str, Array], traits: Array) -> dict[str, Array]:
+def channels_of(
+    pages: Pages, names: tuple[str, ...], categories: list[Category], *, fitted: dict[str, Array], traits: Array
+) -> dict[str, Array]:
     """Return each channel's scores (pages, C); a page without text has zeros in the text channels."""
-    found = [channel_scores(e, pages.names, categories, traits=traits, fitted=fitted) for e in pages.evidence]
-    nothing = np.zeros(len(pages.names), dtype=np.float32)
+    found = [channel_scores(e, names, categories, traits=traits, fitted=fitted) for e in pages.evidence]
+    nothing = np.zeros(len(names), dtype=np.float32)
     channels = {name for scores in found for name in scores}
     return {name: np.stack([scores.get(name, nothing) for scores in found]) for name in sorted(channels)}
 
@@ -247,7 +256,7 @@ def fit(pages: Pages, bundle: Bundle, encoder: Encoder) -> tuple[dict[str, Array
     ]
     raw = []
     for categories in conditions:
-        channels = channels_of(pages, categories, fitted, traits)
+        channels = channels_of(pages, pages.names, categories, fitted=fitted, traits=traits)
         channels["look"] = unseen_looks(pages, features, np.stack([category.vector for category in categories]))
         raw.append(channels)
     written = np.array([len(found.texts) > 0 for found in pages.evidence])
@@ -255,6 +264,8 @@ def fit(pages: Pages, bundle: Bundle, encoder: Encoder) -> tuple[dict[str, Array
     scales = {name: float(raw[0][name][written].std()) for name in names}
     fitted |= {f"{name}_scale": np.array([scale], dtype=np.float32) for name, scale in scales.items()}
     stacks = [np.stack([np.clip(channels[name] / scales[name], -6, 6) for name in names], axis=-1) for channels in raw]
+    rivals = Rivals.of(pages, known, encoder, cues=cues, lexicon=lexicon, fitted=fitted, traits=traits)
+    rivals.channels["look"] = unseen_looks(pages, features, vectors, rivals.vectors) / scales["look"]
 
     documents = range(len(pages.labels))
     first = np.array([int(np.flatnonzero(pages.document == document)[0]) for document in documents])
@@ -286,11 +297,82 @@ def fit(pages: Pages, bundle: Bundle, encoder: Encoder) -> tuple[dict[str, Array
     for at, name in enumerate(names):
         without = unseen[0] - stacks[0][..., at] * final[at]
         print(f"  {'without ' + name:26} {accuracy(without[first], pages.labels)}")
+    against = np.sum([np.clip(rivals.channels[name], -6, 6) * final[at] for at, name in enumerate(names)], axis=0)
+    none_scale = fit_none(unseen[0][first], against[first], rivals, labels=pages.labels, temperature=temperature)
     page_weight = fit_page_weight(pages, unseen[0], temperature)
     head, space = fit_head(features, vectors[pages.labels[pages.document]], head_weights(pages), len(vectors))
     fitted |= {"look_head": head, "look_space": space, "entry_vectors": lexicon, "lexicon_digest": lexicon_digest(cues)}
     channels = {name: round(weight, 3) for name, weight in zip(names, final.tolist(), strict=True)}
-    return fitted, {"temperature": temperature, "channels": channels, "first_page_weight": page_weight}
+    return fitted, {
+        "temperature": temperature,
+        "channels": channels,
+        "first_page_weight": page_weight,
+        "none_scale": asdict(none_scale),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """The lexicon's entries as rivals of the corpus' names."""
+
+    channels: dict[str, Array]  #: (pages, E) each
+    vectors: Array  #: (E, D)
+    kin: Array  #: (C, E): how much of each entry the names of the corpus own
+    cosines: Array  #: (C, E): how alike they are
+
+    @classmethod
+    def of(
+        cls,
+        pages: Pages,
+        known: list[Category],
+        encoder: Encoder,
+        *,
+        cues: CueIndex,
+        lexicon: Array,
+        fitted: dict[str, Array],
+        traits: Array,
+    ) -> "Rivals":
+        """Return what every page says of every entry, but for the look, which the caller adds."""
+        names = tuple(entry.name for entry in cues.entries)
+        entries = categories_without(cues, set(), names=names, lexicon=lexicon, encode=encoder.encode_names)
+        vectors = np.stack([entry.vector for entry in entries])
+        return cls(
+            channels_of(pages, names, entries, fitted=fitted, traits=traits),
+            vectors,
+            np.stack([category.kin for category in known]),
+            np.stack([category.vector for category in known]) @ vectors.T,
+        )
+
+
+def fit_none(
+    logits: Array, against: Array, rivals: Rivals, *, labels: NDArray[np.int64], temperature: float
+) -> NoneScale:
+    """Return the Platt scaling of names against rivals, fitted on lists with and without the true name."""
+    rng = np.random.default_rng(SEED)
+    odds: dict[int, tuple[list[float], list[float]]] = {size: ([], []) for size in NONE_SIZES}
+    for size, (present, absent) in odds.items():
+        for _ in range(NONE_DRAWS):
+            for document, label in enumerate(labels.tolist()):
+                others = rng.choice(np.delete(np.arange(logits.shape[1]), label), size, replace=False)
+                for found, offered in ((present, np.append(others[1:], label)), (absent, others)):
+                    mask = rivals_of(rivals.kin[offered], rivals.cosines[offered])
+                    found.append(log_odds(logits[document, offered], against[document, mask], temperature))
+    for size, (present, absent) in odds.items():
+        print(f"  none of {size}: AUROC {auroc(np.array(present), np.array(absent)):.3f}")
+    x = torch.tensor([s for present, absent in odds.values() for s in (*present, *absent)])
+    is_none = torch.tensor([i for present, absent in odds.values() for i in [0.0] * len(present) + [1.0] * len(absent)])
+    numbers = torch.tensor([1.0, 0.0], requires_grad=True)
+    optimizer = torch.optim.LBFGS([numbers], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = torch.nn.functional.binary_cross_entropy_with_logits(-(numbers[0] * x + numbers[1]), is_none)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    slope, offset = numbers.tolist()
+    return NoneScale(round(slope, 3), round(offset, 3))
 
 
 def fit_page_weight(pages: Pages, logits: Array, temperature: float) -> float:

@@ -74,3 +74,10 @@ def expected_calibration_error(probabilities: Scores, labels: Labels, *, bins: i
         for at in np.unique(place)
     ]
     return float(np.sum(errors))
+
+
+def auroc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float:
+    """Return the probability that a positive's score is above a negative's (Mann-Whitney; ties count a half)."""
+    below = np.searchsorted(np.sort(negatives), positives, side="left")
+    not_above = np.searchsorted(np.sort(negatives), positives, side="right")
+    return float((below + not_above).mean() / 2 / len(negatives))

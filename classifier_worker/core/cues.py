@@ -8,7 +8,7 @@ phrases are matched with all spaces and punctuation removed; short ones must beg
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,16 +84,25 @@ class PageText:
     word_ends: frozenset[int]
     line_starts: tuple[int, ...]
     weights: tuple[float, ...]
+    lines: tuple[Line, ...]
 
     def strength(self, phrase: str) -> float:
         """Return how loudly the squashed `phrase` stands on the page: the loudest line it begins in, 0 if nowhere."""
-        found, loudest, at = 0, 0.0, self.squashed.find(phrase)
+        return max((self.weights[number] for number in self._begins_in(phrase)), default=0.0)
+
+    def loudest_line(self, phrase: str) -> Line | None:
+        """Return the line that gives the squashed `phrase` its strength; None when it is not on the page."""
+        number = max(self._begins_in(phrase), key=lambda number: self.weights[number], default=None)
+        return None if number is None else self.lines[number]
+
+    def _begins_in(self, phrase: str) -> Iterator[int]:
+        """Yield the numbers of the lines in which `phrase` begins, the first few of them."""
+        found, at = 0, self.squashed.find(phrase)
         while at >= 0 and found < _MOST_OCCURRENCES:
             if self._stands_alone(phrase, at):
-                loudest = max(loudest, self.weights[bisect_right(self.line_starts, at) - 1])
+                yield bisect_right(self.line_starts, at) - 1
                 found += 1
             at = self.squashed.find(phrase, at + 1)
-        return loudest
 
     def beginnings(self) -> set[str]:
         """Return every run of one to _BEGINNING letters of the page, with which a phrase on it must begin."""
@@ -123,7 +132,9 @@ def page_text(lines: Sequence[Line]) -> PageText:
             pieces.append(word)
             at += len(word)
             ends.append(at)
-    return PageText("".join(pieces), frozenset(starts), frozenset(ends), tuple(line_starts), tuple(weights))
+    return PageText(
+        "".join(pieces), frozenset(starts), frozenset(ends), tuple(line_starts), tuple(weights), tuple(lines)
+    )
 
 
 class CueIndex:
@@ -166,6 +177,21 @@ class CueIndex:
         strengths = self.strengths(page)
         worth = (strengths if idf is None else strengths * idf) @ self.worth
         return np.asarray(np.sqrt(worth), dtype=np.float32)
+
+    def telling_lines(
+        self, page: PageText, kin: NDArray[np.float32], idf: NDArray[np.float32] | None, *, most: int
+    ) -> list[Line]:
+        """Return the lines with the phrases that speak loudest for a category that is `kin` (E,) to the entries."""
+        worth = self.strengths(page) * (self.worth @ kin)
+        if idf is not None:
+            worth = worth * idf
+        found: dict[Line, None] = {}
+        for row in np.argsort(-worth, kind="stable"):
+            line = page.loudest_line(self.phrases[row]) if worth[row] > 0 else None
+            if line is None or len(found) == most:
+                break
+            found[line] = None
+        return list(found)
 
 
 def name_evidence(

@@ -34,22 +34,24 @@ class PageWeights:
         return weights
 
 
-def fuse_channels(
-    channels: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float], *, temperature: float
-) -> NDArray[np.float64]:
-    """Return the probability of each category from its channel scores.
+def weigh_channels(
+    channels: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]
+) -> dict[str, NDArray[np.float64]]:
+    """Return what each channel adds to the logit of each category (C,).
 
     Each of `channels` holds one number per category (C,), in standard deviations from what the channel
     says of that category on unrelated pages; 0 means that the channel has nothing to say.
-    `temperature` is the bundle's one fitted temperature (arXiv 2303.12748).
     """
-    size = len(next(iter(channels.values())))
-    logits = np.zeros(size, dtype=np.float64)
-    for name, weight in weights.items():
-        if name in channels:
-            logits += weight * np.clip(channels[name], -_MOST_DEVIATIONS, _MOST_DEVIATIONS).astype(np.float64)
-    logits = (logits - logits.max()) / temperature
-    odds = np.exp(logits)
+    return {
+        name: weight * np.clip(channels[name], -_MOST_DEVIATIONS, _MOST_DEVIATIONS).astype(np.float64)
+        for name, weight in weights.items()
+        if name in channels
+    }
+
+
+def soften(logits: NDArray[np.float64], *, temperature: float) -> NDArray[np.float64]:
+    """Return probabilities (C,) by a softmax with the bundle's one fitted temperature (arXiv 2303.12748)."""
+    odds = np.exp((logits - logits.max()) / temperature)
     return np.asarray(odds / odds.sum(), dtype=np.float64)
 
 

@@ -7,7 +7,7 @@ is named by `default`, by a folder, or by a hub name whose repository holds the 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from classifier_worker.core.cues import CueIndex, Entry
 from classifier_worker.core.fusion import PageWeights
 from classifier_worker.core.layout import TRAITS
+from classifier_worker.core.rivals import NoneScale
 from classifier_worker.models.look import LookTower, LookTowerConfig, load_look_tower
 from classifier_worker.models.text import TextTower, TextTowerConfig
 from classifier_worker.models.weights import InvalidBundle
@@ -45,6 +46,7 @@ class BundleConfig:
     temperature: float
     channels: Mapping[str, float]
     first_page_weight: float
+    none_scale: NoneScale = field(default_factory=NoneScale)  #: without one, odds are taken as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,8 @@ def read_config(folder: Path) -> BundleConfig:
         towers = told.pop("towers")
         text = _tower(TextTowerConfig, towers["text"], "text")
         look = _tower(LookTowerConfig, towers["look"], "look")
-        config = BundleConfig(text=text, look=look, **({"fitted": None} | told))
+        none_scale = NoneScale(**told.pop("none_scale", {}))
+        config = BundleConfig(text=text, look=look, none_scale=none_scale, **({"fitted": None} | told))
     except KeyError as error:
         raise InvalidBundle(f"bundle.json lacks {error}") from error
     except (TypeError, json.JSONDecodeError) as error:
@@ -145,7 +148,7 @@ def read_config(folder: Path) -> BundleConfig:
 
 
 def _tower(kind: type[_Config], told: dict[str, Any], name: str) -> _Config:
-    if unknown := set(told) - {field.name for field in fields(kind)}:
+    if unknown := set(told) - {one.name for one in fields(kind)}:
         raise InvalidBundle(f"bundle.json: the {name} tower has unknown settings {sorted(unknown)}")
     libraries = ("transformers",) if kind is TextTowerConfig else ("timm", "transformers")
     if told.get("library") not in libraries:

@@ -11,20 +11,15 @@ from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from classifier_worker.core.answer import PageAnswer, Question
 from classifier_worker.core.batching import Intake
-from classifier_worker.core.fusion import fuse_channels
 from classifier_worker.core.page import Page
 from classifier_worker.models.bundle import Bundle
-from classifier_worker.models.categories import Categories
 from classifier_worker.models.encoder import Encoder, EncoderSettings, EngineObserver, Nobody, PreparedPage
-from classifier_worker.models.evidence import Evidence, channel_scores, trait_table
+from classifier_worker.models.judge import Judge
 from schemas.errors import DocfleetError, ErrorCode
-
-Probabilities = NDArray[np.float64]
 
 _STOPPING = "The worker is stopping."
 
@@ -43,8 +38,8 @@ class EngineSettings:
 @dataclass(frozen=True, slots=True)
 class _Request:
     page: Page
-    categories: tuple[str, ...]
-    future: "Future[Probabilities]"
+    question: Question
+    future: "Future[PageAnswer]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ class _Ready:
 
 
 class Engine:
-    """Pages in, a probability for each category out."""
+    """Pages and questions in, answers out."""
 
     def __init__(
         self, bundle: Bundle, *, settings: EngineSettings | None = None, observer: EngineObserver | None = None
@@ -62,13 +57,7 @@ class Engine:
         self._bundle = bundle
         self._settings = settings or EngineSettings()
         self._encoder = Encoder(bundle, self._settings.encoder, observer or Nobody())
-        self._categories = Categories(
-            bundle.cues,
-            encode=self._encoder.encode_names,
-            encode_look=self._encoder.encode_look_names if bundle.look.has_names else None,
-            capacity=self._settings.cached_categories,
-        )
-        self._traits = trait_table(bundle.cues)
+        self._judge = Judge(bundle, self._encoder, cached_categories=self._settings.cached_categories)
         self._queue: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._intake: Intake[_Ready] = Intake(self._settings.most_pages_at_once)
         self._preparers = ThreadPoolExecutor(self._settings.preparers, thread_name_prefix="prepare")
@@ -80,7 +69,7 @@ class Engine:
         """Warm up and begin; returns when the engine is ready to answer at full speed."""
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)
-        self._categories.learn_lexicon(self._fitted_entries())
+        self._judge.learn_lexicon()
         self._encoder.warm_up()
         self._thread.start()
 
@@ -96,12 +85,12 @@ class Engine:
             _fail(ready.request.future, _STOPPING)
         self._intake.waiting = []
 
-    def submit(self, page: Page, categories: tuple[str, ...]) -> "Future[Probabilities]":
-        """Return the future probabilities (C,) of `categories` for `page`, in their order.
+    def submit(self, page: Page, question: Question) -> "Future[PageAnswer]":
+        """Return the future answer to the question about `page`.
 
         Its exception is a DocfleetError with MODEL_FAILED. A cancelled future is skipped.
         """
-        request = _Request(page, categories, Future())
+        request = _Request(page, question, Future())
         with self._lock:
             if self._is_closed:
                 _fail(request.future, _STOPPING)
@@ -150,7 +139,7 @@ class Engine:
     def _answer(self, taken: Sequence[_Ready]) -> None:
         try:
             found = self._encoder.evidence([ready.page for ready in taken])
-            answers = [self._fuse(e, ready.request.categories) for e, ready in zip(found, taken, strict=True)]
+            answers = [self._judge.answer(e, ready.request.question) for e, ready in zip(found, taken, strict=True)]
         except Exception as error:
             for ready in taken:
                 _fail(ready.request.future, f"The model could not classify the page: {error}", error)
@@ -158,18 +147,8 @@ class Engine:
         for ready, answer in zip(taken, answers, strict=True):
             ready.request.future.set_result(answer)
 
-    def _fuse(self, evidence: Evidence, names: tuple[str, ...]) -> Probabilities:
-        categories = self._categories.look_up(names)
-        fitted, config = self._bundle.fitted, self._bundle.config
-        channels = channel_scores(evidence, names, categories, traits=self._traits, fitted=fitted)
-        return fuse_channels(channels, config.channels, temperature=config.temperature)
 
-    def _fitted_entries(self) -> NDArray[np.float32] | None:
-        both = self._bundle.fitted.get("entry_vectors")
-        return both if both is not None and both.shape[-1] == self._bundle.text.width else None
-
-
-def _fail(future: "Future[Probabilities]", sentence: str, cause: Exception | None = None) -> None:
+def _fail(future: "Future[PageAnswer]", sentence: str, cause: Exception | None = None) -> None:
     error = DocfleetError(ErrorCode.MODEL_FAILED, sentence)
     error.__cause__ = cause
     try:
