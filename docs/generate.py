@@ -174,6 +174,8 @@ def routes_table() -> str:
 def _avro(kind: Any) -> str:
     if isinstance(kind, dict) and "logicalType" in kind:
         return f"{kind['type']} ({kind['logicalType']})"
+    if isinstance(kind, list):
+        return " or ".join(map(_avro, kind))
     return f"array of {kind['items']}" if isinstance(kind, dict) else str(kind)
 
 

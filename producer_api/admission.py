@@ -193,6 +193,8 @@ class Admission:
             media_type=job.media_type,
             size_bytes=job.size_bytes,
             categories=list(job.categories),
+            none_of_these=job.none_of_these,
+            evidence=job.evidence,
             traceparent=job.traceparent,
             file_url=None,
             fetch_attempts=0,
@@ -240,6 +242,8 @@ def _new_job(job_id: uuid.UUID, form: Form, traceparent: str | None) -> NewJob:
         media_type=document.media_type if document else None,
         size_bytes=document.size_bytes if document else None,
         categories=form.categories,
+        none_of_these=form.options.none_of_these,
+        evidence=form.options.evidence,
         traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else _begin_trace(),
         file_url=form.file_url,
         fingerprint=_fingerprint(form),
@@ -252,7 +256,7 @@ def _begin_trace() -> str:
 
 
 def _fingerprint(form: Form) -> bytes:
-    """Return the SHA-256 over file bytes or URL, and the categories."""
+    """Return the SHA-256 over file bytes or URL, the categories, and those options that are not at their default."""
     source = form.document.sha256.hex() if form.document else form.file_url
-    body = {"file" if form.document else "url": source, "categories": form.categories}
+    body = {"file" if form.document else "url": source, "categories": form.categories} | form.options.changed()
     return hashlib.sha256(json.dumps(body).encode()).digest()

@@ -100,6 +100,8 @@ class Outbox:
             media_type=job.media_type or "",
             size_bytes=job.size_bytes or 0,
             categories=tuple(job.categories),
+            none_of_these=job.none_of_these,
+            evidence=job.evidence,
         )
         try:
             return self._publisher.publish(JOBS, event, traceparent=job.traceparent)

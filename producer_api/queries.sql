@@ -74,9 +74,10 @@ with lock as (
     returning quota_limit - quota_used as remaining
 ), job as (
     insert into jobs (job_id, tenant_id, key_id, status, progress, created_at, last_seen_at, object_name, media_type,
-                      size_bytes, categories, traceparent, file_url, publish_claimed_until)
+                      size_bytes, categories, none_of_these, evidence, traceparent, file_url, publish_claimed_until)
     select %(job_id)s, %(tenant_id)s, %(key_id)s, 'queued', %(progress)s, now(), now(), %(object_name)s,
-           %(media_type)s, %(size_bytes)s, %(categories)s, %(traceparent)s, %(file_url)s,
+           %(media_type)s, %(size_bytes)s, %(categories)s, %(none_of_these)s, %(evidence)s, %(traceparent)s,
+           %(file_url)s,
            case when %(file_url)s::text is null then now() + %(publish_lease)s end
     from quota
 ), answered as (
@@ -107,7 +108,7 @@ where job_id in (
     limit %(limit)s
     for update skip locked)
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
-          traceparent, file_url, fetch_attempts
+          none_of_these, evidence, traceparent, file_url, fetch_attempts
 
 -- mark_published --
 -- The events are in Kafka. published_at is the last sign of life that was known when the event was handed over,
@@ -144,7 +145,7 @@ where job_id in (
     limit %(limit)s
     for update skip locked)
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
-          traceparent, file_url, fetch_attempts
+          none_of_these, evidence, traceparent, file_url, fetch_attempts
 
 -- renew_fetch --
 -- The fetch still runs; no row when the job was cancelled or another replica has it.
@@ -160,7 +161,7 @@ set fetched_at = now(), fetch_claimed_until = null, media_type = %(media_type)s,
     publish_claimed_until = now() + %(publish_lease)s, last_seen_at = now(), progress = %(progress)s
 where job_id = %(job_id)s and status = 'queued' and fetch_attempts = %(fetch_attempts)s and fetched_at is null
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
-          traceparent, file_url, fetch_attempts
+          none_of_these, evidence, traceparent, file_url, fetch_attempts
 
 -- postpone_fetch --
 -- Another try later; the claim ends now.
@@ -207,7 +208,7 @@ where job_id in (
     limit %(limit)s
     for update of jobs skip locked)
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
-          traceparent, file_url, fetch_attempts
+          none_of_these, evidence, traceparent, file_url, fetch_attempts
 
 -- sweep_refused --
 -- Jobs whose terminal event after a failed fetch never came back: fetched again, which says it again.

@@ -37,6 +37,8 @@ class NewJob:
     media_type: str | None
     size_bytes: int | None
     categories: tuple[str, ...]
+    none_of_these: float | None
+    evidence: bool
     traceparent: str
     file_url: str | None
     fingerprint: bytes
@@ -56,6 +58,8 @@ class JobRow:
     media_type: str | None
     size_bytes: int | None
     categories: list[str]
+    none_of_these: float | None
+    evidence: bool
     traceparent: str | None
     file_url: str | None
     fetch_attempts: int

@@ -14,6 +14,7 @@ from aiohttp import BodyPartReader, ClientPayloadError, MultipartReader, hdrs, h
 from producer_api.addresses import Allowed, check_url
 from producer_api.categories import parse_categories
 from producer_api.document import Document, DocumentWriter
+from producer_api.options import OPTIONS, Options, parse_evidence, parse_none_of_these
 from producer_api.refusals import ClientGone
 from schemas.errors import DocfleetError, ErrorCode
 
@@ -22,6 +23,8 @@ Answer = TypeVar("Answer")
 MULTIPART: Final = "multipart/form-data"
 URLENCODED: Final = "application/x-www-form-urlencoded"
 
+#: The fields that are read as text.
+_TEXT_FIELDS: Final = frozenset({"categories", "file_url", *OPTIONS})
 _CHUNK_BYTES: Final = 256 * 1024
 _MAX_PARTS: Final = 1000
 #: Of a text field that is known; categories with descriptions are the longest.
@@ -48,6 +51,7 @@ class Form:
     categories: tuple[str, ...]
     document: Document | None
     file_url: str | None
+    options: Options
 
 
 @dataclass(slots=True)
@@ -57,6 +61,8 @@ class _Fields:
     categories: tuple[str, ...] | None = None
     file_url: str | None = None
     document: Document | None = None
+    none_of_these: float | None = None
+    evidence: bool = False
     seen: set[str] = field(default_factory=set)
 
     def see(self, name: str) -> None:
@@ -67,6 +73,10 @@ class _Fields:
     def take_text(self, name: str, text: str, allowed: Allowed) -> None:
         if name == "categories":
             self.categories = parse_categories(text)
+        elif name == "none_of_these":
+            self.none_of_these = parse_none_of_these(text)
+        elif name == "evidence":
+            self.evidence = parse_evidence(text)
         elif text.strip():
             self.file_url = check_url(text.strip(), allowed).geturl()
             self.refuse_both()
@@ -79,7 +89,9 @@ class _Fields:
         if self.file_url is None and self.document is None:
             raise DocfleetError(ErrorCode.FILE_REQUIRED)
         categories = self.categories if self.categories is not None else parse_categories(None)
-        return Form(categories, self.document, self.file_url)
+        options = Options(self.none_of_these, self.evidence)
+        options.refuse_ambiguous(categories)
+        return Form(categories, self.document, self.file_url, options)
 
 
 async def read_form(request: web.Request, writer: DocumentWriter, limits: UploadLimits) -> Form:
@@ -130,7 +142,7 @@ async def _read_multipart(request: web.Request, writer: DocumentWriter, limits: 
                 fields.see(name)
                 await _read_file(part, fields, writer, limits)
             else:
-                is_known = name in ("categories", "file_url")
+                is_known = name in _TEXT_FIELDS
                 if is_known:
                     fields.see(name)
                 body, size_bytes = await _read_field(part, name, keep=is_known, limits=limits)
@@ -191,7 +203,7 @@ async def _read_urlencoded(request: web.Request, limits: UploadLimits) -> Form:
     except ValueError as error:
         raise DocfleetError(ErrorCode.INVALID_REQUEST, "The urlencoded form is malformed.") from error
     for name, text in pairs:
-        if name in ("categories", "file_url"):
+        if name in _TEXT_FIELDS:
             fields.see(name)
             fields.take_text(name, text, limits.allowed)
         elif name == "pdf_file" and text:

@@ -7,7 +7,8 @@ Two framings, told apart by the first bytes, so a reader takes both whatever it 
   writer's schema (8 bytes, little endian), Avro body; needs no registry.
 
 Headers follow the CloudEvents 1.0 Kafka binding in binary mode and W3C Trace Context. No socket
-here: `docfleet.registry` fetches schema ids and hands them in.
+here: `docfleet.registry` fetches schema ids and hands them in. Without a registry a reader knows the schemas of its own
+release and of those before (the golden examples), so readers are upgraded before writers.
 """
 
 import dataclasses
@@ -53,12 +54,16 @@ class _Contract:
     schema: dict[str, Any]
     parsed: Any
     fingerprint: bytes
+    released: dict[bytes, Any]  #: by fingerprint: every schema that it was ever written with
 
 
 def _load(event_type: type[Event]) -> _Contract:
     text = (resources.files("schemas") / "avro" / f"{NAMESPACE}.{event_type.__name__}.avsc").read_text("utf-8")
     schema = json.loads(text)
-    return _Contract(event_type, schema, parse_schema(schema), _fingerprint(schema))
+    examples = (resources.files("schemas") / "examples" / event_type.__name__).iterdir()
+    versions = [json.loads((version / "schema.avsc").read_text("utf-8")) for version in examples]
+    released = {_fingerprint(one): parse_schema(one) for one in [*versions, schema]}
+    return _Contract(event_type, schema, parse_schema(schema), _fingerprint(schema), released)
 
 
 def _fingerprint(schema: Mapping[str, Any]) -> bytes:
@@ -68,7 +73,7 @@ def _fingerprint(schema: Mapping[str, Any]) -> bytes:
 
 _BY_TYPE: Final = {event_type: _load(event_type) for event_type in EVENT_TYPES}
 _BY_NAME: Final = {f"{NAMESPACE}.{event_type.__name__}": contract for event_type, contract in _BY_TYPE.items()}
-_BY_FINGERPRINT: Final = {contract.fingerprint: contract for contract in _BY_TYPE.values()}
+_BY_FINGERPRINT: Final = {mark: contract for contract in _BY_TYPE.values() for mark in contract.released}
 
 
 def full_name(event_type: type[Event]) -> str:
@@ -110,7 +115,7 @@ def decode(value: bytes | None, schema_ids: SchemaIds | None = None) -> Event:
         contract = _BY_FINGERPRINT.get(header[2:])
         if contract is None:
             raise UndecodableMessage(f"unknown schema fingerprint {header[2:].hex()}")
-        writer = contract.parsed
+        writer = contract.released[header[2:]]
     else:
         writer = _registered(int.from_bytes(header[1:], "big"), schema_ids)
         contract = _BY_NAME.get(writer["name"])

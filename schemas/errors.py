@@ -17,6 +17,7 @@ class ErrorCode(StrEnum):
     FILE_REQUIRED = "FILE_REQUIRED"
     FILE_AMBIGUOUS = "FILE_AMBIGUOUS"
     INVALID_CATEGORIES = "INVALID_CATEGORIES"
+    INVALID_OPTION = "INVALID_OPTION"
     EMPTY_FILE = "EMPTY_FILE"
     REPEATED_FIELD = "REPEATED_FIELD"
     INVALID_WAIT = "INVALID_WAIT"
@@ -74,6 +75,11 @@ ERRORS: Final[dict[ErrorCode, ErrorKind]] = {
     ErrorCode.FILE_AMBIGUOUS: ErrorKind(400, _PERMANENT, "Provide either pdf_file or file_url, not both"),
     ErrorCode.INVALID_CATEGORIES: ErrorKind(
         400, _PERMANENT, "categories must be a JSON array of 1 to 500 unique names, each 1 to 200 characters."
+    ),
+    ErrorCode.INVALID_OPTION: ErrorKind(
+        400,
+        _PERMANENT,
+        "none_of_these must be true, false or a number from 0 to 1; evidence must be true or false.",
     ),
     ErrorCode.EMPTY_FILE: ErrorKind(400, _PERMANENT, "The file is empty (0 bytes)."),
     ErrorCode.REPEATED_FIELD: ErrorKind(400, _PERMANENT, "A form field was sent more than once."),

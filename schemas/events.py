@@ -34,6 +34,8 @@ class ClassificationRequested(Event):
     size_bytes: int
     categories: tuple[str, ...]  #: 1 to 500 names in the client's order
     reader_deaths: int = 0  #: reader processes that this document has killed so far
+    none_of_these: float | None = None  #: from this probability on the answer is that no category fits; None: not asked
+    evidence: bool = False  #: whether the result says what decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,8 @@ class Change:
     media_type: str | None = None
     size_bytes: int | None = None
     categories: str | None = None  #: as a Postgres array literal: unnest() cannot take arrays of arrays
+    none_of_these: float | None = None
+    evidence: bool = False
     traceparent: str | None = None
     published_at: datetime | None = None
     published_partition: int | None = None
@@ -133,6 +135,7 @@ def _apply_request(change: Change, event: events.ClassificationRequested, said: 
     change.media_type = event.media_type
     change.size_bytes = event.size_bytes
     change.categories = _array_literal(event.categories)
+    change.none_of_these, change.evidence = event.none_of_these, event.evidence
     change.traceparent = said.traceparent
     change.published_at = event.occurred_at
     change.published_partition, change.published_offset = said.partition, said.offset

@@ -43,23 +43,24 @@ returning o.topic, o.partition
 -- columns that the row does not have yet (it was rebuilt from another topic) are filled at any time.
 insert into jobs as j (
     job_id, tenant_id, status, progress, attempt, error_code, error, result, created_at, started_at, finished_at,
-    last_seen_at, object_name, media_type, size_bytes, categories, traceparent,
+    last_seen_at, object_name, media_type, size_bytes, categories, none_of_these, evidence, traceparent,
     published_at, published_partition, published_offset
 )
 select
     c.job_id, c.tenant_id, c.status, c.progress, c.attempt, c.error_code, c.error, c.result::json, c.created_at,
     c.started_at, c.finished_at, c.last_seen_at, c.object_name, c.media_type, c.size_bytes, c.categories::text[],
-    c.traceparent, c.published_at, c.published_partition, c.published_offset
+    c.none_of_these, c.evidence, c.traceparent, c.published_at, c.published_partition, c.published_offset
 from unnest(
     %(job_id)s::uuid[], %(tenant_id)s::text[], %(status)s::text[], %(progress)s::text[], %(attempt)s::integer[],
     %(error_code)s::text[], %(error)s::text[], %(result)s::text[], %(created_at)s::timestamptz[],
     %(started_at)s::timestamptz[], %(finished_at)s::timestamptz[], %(last_seen_at)s::timestamptz[],
     %(object_name)s::text[], %(media_type)s::text[], %(size_bytes)s::bigint[], %(categories)s::text[],
+    %(none_of_these)s::double precision[], %(evidence)s::boolean[],
     %(traceparent)s::text[], %(published_at)s::timestamptz[], %(published_partition)s::integer[],
     %(published_offset)s::bigint[]
 ) as c (
     job_id, tenant_id, status, progress, attempt, error_code, error, result, created_at, started_at, finished_at,
-    last_seen_at, object_name, media_type, size_bytes, categories, traceparent,
+    last_seen_at, object_name, media_type, size_bytes, categories, none_of_these, evidence, traceparent,
     published_at, published_partition, published_offset
 )
 order by c.job_id  -- every writer locks rows in this order, so that two never wait for each other
@@ -88,6 +89,8 @@ on conflict (job_id) do update set
     media_type = coalesce(j.media_type, excluded.media_type),
     size_bytes = coalesce(j.size_bytes, excluded.size_bytes),
     categories = coalesce(j.categories, excluded.categories),
+    none_of_these = coalesce(j.none_of_these, excluded.none_of_these),
+    evidence = j.evidence or excluded.evidence,
     traceparent = coalesce(j.traceparent, excluded.traceparent),
     published_at = coalesce(j.published_at, excluded.published_at),
     published_partition = coalesce(j.published_partition, excluded.published_partition),
