@@ -16,12 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import numpy as np
 from confluent_kafka import KafkaException
-from numpy.typing import NDArray
 
-from classifier_worker.core.fusion import DocumentResult, PageResult, PageWeights, combine_pages, rank_scores
+from classifier_worker.core.answer import PageAnswer, Question
+from classifier_worker.core.fusion import PageWeights
 from classifier_worker.core.page import Document, Page, UnreadPage
+from classifier_worker.core.result import Asked, build_result
 from classifier_worker.core.retry import GiveUp, RetryPolicy, after_failure
 from classifier_worker.handoff import Delivery
 from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMessage, Teller
@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 #: How soon a stop is noticed while a job waits for the model.
 _PAUSE_SECONDS: Final = 0.5
-
-Probabilities = NDArray[np.float64]
 
 
 class Intake(Protocol):
@@ -76,10 +74,10 @@ class Reader(Protocol):
 
 
 class Classifier(Protocol):
-    """What turns a page into a probability for each category."""
+    """What says how well each category fits a page."""
 
-    def submit(self, page: Page, categories: tuple[str, ...]) -> Future[Probabilities]:
-        """Return the future probabilities (C,), in the order of `categories`."""
+    def submit(self, page: Page, question: Question) -> Future[PageAnswer]:
+        """Return the future answer, its probabilities in the order of the question's categories."""
         ...
 
 
@@ -178,12 +176,14 @@ class JobRunner:
 
     def _classify(self, job: JobMessage, request: events.ClassificationRequested) -> str:
         """Return the result as JSON text, its keys and scores in the order of the contract."""
-        answers: list[Future[Probabilities] | None] = []
+        asked = Asked(request.categories, request.none_of_these, is_evidence_wanted=request.evidence)
+        question = Question(asked.categories, asked.is_evidence_wanted)
+        answers: list[Future[PageAnswer] | None] = []
         pages_max = self.rules.read.max_pages
 
         def on_page(page: Page | UnreadPage, total_pages: int) -> None:
             classifier = self._neighbours.classifier
-            answers.append(classifier.submit(page, request.categories) if isinstance(page, Page) else None)
+            answers.append(classifier.submit(page, question) if isinstance(page, Page) else None)
             said = f"Processing page {page.number} of {min(pages_max, total_pages)}"
             self._teller.publish(topics.PROGRESS, job, job.event(events.ClassificationProgressed, progress=said))
 
@@ -193,42 +193,34 @@ class JobRunner:
             document = self._neighbours.reader.read(source, self.rules.read, on_page=on_page, cancelled=self._abandoned)
             read_at = time.monotonic()
             metrics.STAGE_SECONDS.labels("read").observe(read_at - before)
-            result = self._fuse(document, request.categories, answers)
+            result = build_result(
+                document,
+                self._await_all(document, answers),
+                asked,
+                page_weights=self.rules.page_weights,
+                model=self.rules.model,
+            )
             metrics.STAGE_SECONDS.labels("classify").observe(time.monotonic() - read_at)
         finally:
             for future in answers:
                 if future is not None:
                     future.cancel()  # of a job that failed meanwhile; a no-op on a finished one
-        return json.dumps(result.as_json(request.categories), ensure_ascii=False)
+        return json.dumps(result, ensure_ascii=False, allow_nan=False)
 
-    def _fuse(
-        self, document: Document, categories: tuple[str, ...], futures: list[Future[Probabilities] | None]
-    ) -> DocumentResult:
-        read: list[tuple[int, Probabilities]] = []
-        pages: list[PageResult] = []
-        for page, future in zip(document.pages, futures, strict=True):
-            if isinstance(page, UnreadPage) or future is None:
-                pages.append(PageResult(page=page.number, error=getattr(page, "error", "")))
-                continue
-            probabilities = self._answer(future)
-            read.append((page.number, probabilities))
-            pages.append(PageResult(page=page.number, scores=rank_scores(categories, probabilities)))
-        metrics.PAGES_CLASSIFIED.labels("classified").inc(len(read))
-        metrics.PAGES_CLASSIFIED.labels("unread").inc(len(pages) - len(read))
-        if not read:
-            reason = next((page.error for page in pages if page.error), None)
+    def _await_all(self, document: Document, futures: list[Future[PageAnswer] | None]) -> list[PageAnswer | None]:
+        """Return the answers in the order of the pages; UNREADABLE_DOCUMENT when no page could be read."""
+        answers = [None if future is None else self._answer(future) for future in futures]
+        unread = [page for page in document.pages if isinstance(page, UnreadPage)]
+        metrics.PAGES_CLASSIFIED.labels("classified").inc(len(answers) - len(unread))
+        metrics.PAGES_CLASSIFIED.labels("unread").inc(len(unread))
+        if len(unread) == len(answers):
+            reason = next((page.error for page in unread if page.error), None)
             raise DocfleetError(
                 ErrorCode.UNREADABLE_DOCUMENT, f"No page of the document could be read: {reason}" if reason else None
             )
-        return DocumentResult(
-            scores=rank_scores(categories, combine_pages(read, self.rules.page_weights)),
-            pages=tuple(pages),
-            total_pages=document.total_pages,
-            is_image=document.is_image,
-            model=self.rules.model,
-        )
+        return answers
 
-    def _answer(self, future: Future[Probabilities]) -> Probabilities:
+    def _answer(self, future: Future[PageAnswer]) -> PageAnswer:
         deadline = time.monotonic() + self.rules.model_seconds
         while True:
             with suppress(TimeoutError):

@@ -1,6 +1,6 @@
 """How evidence becomes an answer: channels to probabilities, probabilities to ranked scores, pages to a document.
 
-Owns the arithmetic and the shape of `result` in the HTTP contract. Knows nothing of models, files or
+Owns the arithmetic; what of it is told, and in which shape, is in `core/result.py`. Knows nothing of models, files or
 Kafka. Everything here is a pure function of its arguments, so the order of the categories, the
 neighbours in a batch and the attempt cannot change an answer.
 """
@@ -11,6 +11,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from classifier_worker.core.answer import PageAnswer
 
 #: Scores are told with six digits; they are counted in these units so that they sum to one exactly.
 _UNITS: Final = 1_000_000
@@ -70,6 +72,22 @@ def combine_pages(pages: Sequence[tuple[int, NDArray[np.float64]]], weights: Pag
     return np.asarray(odds / odds.sum(), dtype=np.float64)
 
 
+def combine_answers(pages: Sequence[tuple[int, PageAnswer]], weights: PageWeights) -> PageAnswer:
+    """Return the document's answer from (page number, answer) of the pages that could be read, without evidence.
+
+    The mean is that of the joint distributions over the names and "none of them". Given that a name fits, it is the
+    mean of what the pages say given that, so `none` never changes how the names compare.
+    """
+    given = [(number, answer.probabilities) for number, answer in pages]
+    joint = [(number, joint_distribution(answer)) for number, answer in pages]
+    return PageAnswer(combine_pages(given, weights), none=float(combine_pages(joint, weights)[-1]))
+
+
+def joint_distribution(answer: PageAnswer) -> NDArray[np.float64]:
+    """Return the probabilities (C + 1,) of the names and, last, of none of them; they sum to 1."""
+    return np.append(answer.probabilities * (1.0 - answer.none), answer.none)
+
+
 def rank_scores(categories: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, float]:
     """Return {category: score} in falling order, ties by name; six digits each, together exactly 1.
 
@@ -83,55 +101,3 @@ def rank_scores(categories: Sequence[str], probabilities: NDArray[np.float64]) -
         units[i] += 1
     order = sorted(range(len(categories)), key=lambda i: (-units[i], categories[i]))
     return {categories[i]: int(units[i]) / _UNITS for i in order}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageResult:
-    """One page's place in the result: `scores` in falling order, or the `error` of a page that could not be read."""
-
-    page: int
-    scores: Mapping[str, float] | None = None
-    error: str | None = None
-
-    def as_json(self, categories: Sequence[str]) -> dict[str, object]:
-        """Return the entry of `page_results`; a failed page names the first category with confidence 0."""
-        if self.scores is None:
-            failed = {"success": False, "classification": categories[0], "confidence": 0.0, "error": self.error}
-            return {"page": self.page} | failed
-        best = next(iter(self.scores))
-        return {
-            "page": self.page,
-            "success": True,
-            "classification": best,
-            "raw_result": best,
-            "confidence": self.scores[best],
-            "scores": dict(self.scores),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentResult:
-    """The whole result of a job; `scores` combine the pages that could be read."""
-
-    scores: Mapping[str, float]
-    pages: tuple[PageResult, ...]
-    total_pages: int
-    is_image: bool
-    model: str  #: the bundle, `name@version`
-
-    @property
-    def classification(self) -> str:
-        """The best category."""
-        return next(iter(self.scores))
-
-    def as_json(self, categories: Sequence[str]) -> dict[str, object]:
-        """Return the `result` object of the HTTP contract, its keys and scores in the order they are told."""
-        result: dict[str, object] = {"success": True, "classification": self.classification}
-        if self.is_image:
-            result["raw_result"] = self.classification
-        result["confidence"] = self.scores[self.classification]
-        result["total_pages"] = self.total_pages
-        result["processed_pages"] = len(self.pages)
-        if not self.is_image:
-            result["page_results"] = [page.as_json(categories) for page in self.pages]
-        return result | {"scores": dict(self.scores), "model": self.model}

@@ -1,4 +1,4 @@
-"""core/fusion: probabilities from channels, ranked scores, a document from its pages, and the shape of `result`."""
+"""core/fusion: probabilities from channels, ranked scores, and a document from its pages."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from classifier_worker.core.answer import PageAnswer
 from classifier_worker.core.fusion import (
-    DocumentResult,
-    PageResult,
     PageWeights,
+    combine_answers,
     combine_pages,
     fuse_channels,
+    joint_distribution,
     rank_scores,
 )
 
@@ -85,43 +86,29 @@ def test_equal_scores_are_told_in_the_order_of_their_names() -> None:
     assert list(rank_scores(["b", "c", "a"], np.ones(3) / 3)) == ["a", "b", "c"]
 
 
-def page(number: int) -> PageResult:
-    return PageResult(page=number, scores={"letter": 0.8, "invoice": 0.2})
+def answer(*probabilities: float, none: float) -> PageAnswer:
+    return PageAnswer(np.array(probabilities), none=none)
 
 
-def test_result_of_a_document_tells_every_page_that_was_tried() -> None:
-    unread = PageResult(page=2, error="The page is damaged.")
-    result = DocumentResult(
-        scores={"letter": 0.8, "invoice": 0.2}, pages=(page(1), unread), total_pages=9, is_image=False, model="m@1"
+def test_a_documents_answer_is_the_geometric_mean_of_its_pages_joint_distributions() -> None:
+    pages = [(1, answer(0.7, 0.2, 0.1, none=0.2)), (2, answer(0.3, 0.6, 0.1, none=0.6))]
+    joint = np.array([0.56, 0.16, 0.08, 0.2]) ** 0.7 * np.array([0.12, 0.24, 0.04, 0.6]) ** 0.3
+    combined = combine_answers(pages, PageWeights(first=0.7))
+    assert joint_distribution(combined) == pytest.approx(joint / joint.sum())
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=4))
+def test_none_never_changes_how_the_names_compare(nones: list[float]) -> None:
+    shares = [
+        np.array([0.7, 0.2, 0.1]),
+        np.array([0.1, 0.6, 0.3]),
+        np.array([0.4, 0.4, 0.2]),
+        np.array([0.0, 1.0, 0.0]),
+    ]
+    pages = list(enumerate(shares[: len(nones)], start=1))
+    combined = combine_answers(
+        [(number, PageAnswer(share, none=none)) for (number, share), none in zip(pages, nones, strict=True)],
+        PageWeights(),
     )
-    told = result.as_json(["invoice", "letter"])
-    assert list(told) == [
-        *("success", "classification", "confidence", "total_pages", "processed_pages"),
-        *("page_results", "scores", "model"),
-    ]
-    assert (told["classification"], told["confidence"]) == ("letter", 0.8)
-    assert (told["total_pages"], told["processed_pages"]) == (9, 2)
-    assert told["page_results"] == [
-        {
-            "page": 1,
-            "success": True,
-            "classification": "letter",
-            "raw_result": "letter",
-            "confidence": 0.8,
-            "scores": {"letter": 0.8, "invoice": 0.2},
-        },
-        {
-            "page": 2,
-            "success": False,
-            "classification": "invoice",
-            "confidence": 0.0,
-            "error": "The page is damaged.",
-        },
-    ]
-
-
-def test_result_of_a_picture_has_raw_result_instead_of_pages() -> None:
-    result = DocumentResult(scores={"letter": 1.0}, pages=(page(1),), total_pages=1, is_image=True, model="m@1")
-    told = result.as_json(["letter"])
-    assert told["raw_result"] == "letter"
-    assert "page_results" not in told
+    assert combined.probabilities.tolist() == combine_pages(pages, PageWeights()).tolist()
+    assert 0.0 <= combined.none <= 1.0
