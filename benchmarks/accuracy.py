@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.corpus import CORPUS, Labelled, read_corpus
 from benchmarks.scores import accuracy, expected_calibration_error
+from classifier_worker.core.answer import Question
 from classifier_worker.core.fusion import combine_pages
 from classifier_worker.models.bundle import load_bundle
 from classifier_worker.models.engine import Engine
@@ -36,11 +37,14 @@ def main() -> None:
     try:
         documents = list(read_corpus(options.corpus))
         names = tuple(sorted({document.label for document in documents}))
-        asked = [[engine.submit(page, names) for page in document.pages] for document in documents]
+        asked = [[engine.submit(page, Question(names)) for page in document.pages] for document in documents]
         probabilities = np.stack(
             [
                 combine_pages(
-                    [(page.number, future.result()) for page, future in zip(document.pages, futures, strict=True)],
+                    [
+                        (page.number, future.result().probabilities)
+                        for page, future in zip(document.pages, futures, strict=True)
+                    ],
                     bundle.page_weights,
                 )
                 for document, futures in zip(documents, asked, strict=True)

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from benchmarks.corpus import CORPUS
+from classifier_worker.core.answer import Question
 from classifier_worker.core.fusion import combine_pages, rank_scores
 from classifier_worker.core.page import Page, UnreadPage
 from classifier_worker.models.bundle import Bundle, load_bundle
@@ -66,8 +67,8 @@ class BareLoop:
         except DocfleetError:
             return 0
         opened.close()
-        futures = [self._engine.submit(page, self.names) for page in pages]
-        answers = [(page.number, future.result()) for page, future in zip(pages, futures, strict=True)]
+        futures = [self._engine.submit(page, Question(self.names)) for page in pages]
+        answers = [(page.number, future.result().probabilities) for page, future in zip(pages, futures, strict=True)]
         json.dumps(rank_scores(self.names, combine_pages(answers, self._bundle.page_weights)))
         return len(pages)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from classifier_worker.core.answer import Question
 from classifier_worker.core.page import Page
 from classifier_worker.models.bundle import Bundle, load_bundle
 from classifier_worker.models.engine import Engine, EngineSettings
@@ -57,7 +58,7 @@ def pages() -> list[Page]:
 
 
 def ask(engine: Engine, page: Page, names: tuple[str, ...] = NAMES) -> dict[str, float]:
-    return dict(zip(names, engine.submit(page, names).result(60).tolist(), strict=True))
+    return dict(zip(names, engine.submit(page, Question(names)).result(60).probabilities.tolist(), strict=True))
 
 
 def test_obvious_pages_get_their_names(engine: Engine, pages: list[Page]) -> None:
@@ -73,9 +74,11 @@ def test_order_of_the_names_changes_nothing(engine: Engine, pages: list[Page]) -
 
 def test_neighbours_in_a_batch_change_nothing(engine: Engine, pages: list[Page]) -> None:
     alone = [ask(engine, page) for page in pages]
-    many = [engine.submit(page, NAMES) for _ in range(5) for page in pages]
+    many = [engine.submit(page, Question(NAMES)) for _ in range(5) for page in pages]
     for number, future in enumerate(many):
-        assert future.result(120) == pytest.approx(list(alone[number % len(pages)].values()), abs=TOLERANCE)
+        assert future.result(120).probabilities == pytest.approx(
+            list(alone[number % len(pages)].values()), abs=TOLERANCE
+        )
 
 
 def test_names_that_others_asked_for_change_nothing(bundle: Bundle, engine: Engine, pages: list[Page]) -> None:
@@ -97,22 +100,43 @@ def test_answers_are_probabilities_of_every_name(engine: Engine, pages: list[Pag
 
 def test_a_page_that_breaks_the_model_fails_alone(engine: Engine, pages: list[Page]) -> None:
     broken = dataclasses.replace(pages[0], image=np.zeros((0, 0, 3), dtype=np.uint8))
-    failing, fine = engine.submit(broken, NAMES), engine.submit(pages[1], NAMES)
+    failing, fine = engine.submit(broken, Question(NAMES)), engine.submit(pages[1], Question(NAMES))
     with pytest.raises(DocfleetError) as caught:
         failing.result(60)
     assert caught.value.code is ErrorCode.MODEL_FAILED
-    assert fine.result(60).argmax() == 1
+    assert fine.result(60).probabilities.argmax() == 1
 
 
 def test_closed_engine_answers_everyone(bundle: Bundle, pages: list[Page]) -> None:
     engine = Engine(bundle, settings=EngineSettings(threads=1))
     engine.start()
-    futures = [engine.submit(page, NAMES) for _ in range(10) for page in pages]
+    futures = [engine.submit(page, Question(NAMES)) for _ in range(10) for page in pages]
     closing = threading.Thread(target=engine.close)
     closing.start()
     for future in futures:
         error = future.exception(60)
         assert error is None or (isinstance(error, DocfleetError) and error.code is ErrorCode.MODEL_FAILED)
     closing.join(60)
-    late = engine.submit(pages[0], NAMES).exception(1)
+    late = engine.submit(pages[0], Question(NAMES)).exception(1)
     assert isinstance(late, DocfleetError)
+
+
+def test_none_fits_a_page_of_another_kind_better_than_one_of_the_offered(engine: Engine, pages: list[Page]) -> None:
+    invoice = pages[0]
+    offered = engine.submit(invoice, Question(("invoice", "menu", "passport"))).result(60)
+    missing = engine.submit(invoice, Question(("sheet music", "menu", "passport"))).result(60)
+    assert offered.none < 0.2 < 0.8 < missing.none
+
+
+def test_one_name_is_not_certain_by_construction(engine: Engine, pages: list[Page]) -> None:
+    assert engine.submit(pages[0], Question(("invoice",))).result(60).none < 0.3
+    assert engine.submit(pages[0], Question(("sheet music",))).result(60).none > 0.7
+
+
+def test_evidence_names_channels_and_the_lines_that_decided_only_when_asked(engine: Engine, pages: list[Page]) -> None:
+    assert engine.submit(pages[0], Question(NAMES)).result(60).evidence is None
+    evidence = engine.submit(pages[0], Question(NAMES, is_evidence_wanted=True)).result(60).evidence
+    assert evidence is not None
+    assert evidence.channels["cues"] > 0
+    assert "Invoice number 2024-117" in [phrase.text for phrase in evidence.phrases]
+    assert len(evidence.phrases) <= 10

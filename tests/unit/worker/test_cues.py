@@ -78,3 +78,13 @@ def test_a_page_without_lines_has_no_evidence() -> None:
 
 def test_letters_and_digits_alone_remain() -> None:
     assert squash("W-2 Form (2023)") == "w2form2023"
+
+
+def test_telling_lines_are_those_with_the_loudest_phrases_of_the_category() -> None:
+    index = CueIndex(ENTRIES)
+    lines = [line("closing balance"), line("Invoice number 7", size=0.03), line("amount due"), line("dear sir")]
+    kin = np.array([entry.name == "invoice" for entry in index.entries], dtype=np.float32)
+    told = index.telling_lines(page_text(lines), kin, None, most=2)
+    assert [one.text for one in told] == ["Invoice number 7", "amount due"]
+    assert index.telling_lines(page_text(lines), kin, None, most=1) == told[:1]
+    assert index.telling_lines(page_text([line("nothing")]), kin, None, most=9) == []

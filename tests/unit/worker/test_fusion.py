@@ -11,13 +11,18 @@ from classifier_worker.core.fusion import (
     PageWeights,
     combine_answers,
     combine_pages,
-    fuse_channels,
     joint_distribution,
     rank_scores,
+    soften,
+    weigh_channels,
 )
 
 NAMES = ["invoice", "letter", "form"]
 WEIGHTS = {"body": 0.5, "look": 1.0}
+
+
+def fused(told: dict[str, np.ndarray], *, temperature: float = 1.0) -> np.ndarray:
+    return soften(np.sum(list(weigh_channels(told, WEIGHTS).values()), axis=0), temperature=temperature)
 
 
 def channels(body: list[float], look: list[float]) -> dict[str, np.ndarray]:
@@ -27,17 +32,17 @@ def channels(body: list[float], look: list[float]) -> dict[str, np.ndarray]:
 def test_channels_are_summed_by_weight_and_softened_by_the_temperature() -> None:
     told = channels([2, 0, 0], [0, 1, 0])
     logits = np.array([1.0, 1.0, 0.0])
-    assert fuse_channels(told, WEIGHTS, temperature=1.0) == pytest.approx(np.exp(logits) / np.exp(logits).sum())
-    assert fuse_channels(told, WEIGHTS, temperature=0.5) == pytest.approx(np.exp(2 * logits) / np.exp(2 * logits).sum())
+    assert fused(told) == pytest.approx(np.exp(logits) / np.exp(logits).sum())
+    assert fused(told, temperature=0.5) == pytest.approx(np.exp(2 * logits) / np.exp(2 * logits).sum())
 
 
 def test_a_channel_that_is_missing_says_nothing() -> None:
     only_look = {"look": np.array([0, 3, 0], dtype=np.float32)}
-    assert fuse_channels(only_look, WEIGHTS, temperature=1.0).argmax() == 1
+    assert fused(only_look).argmax() == 1
 
 
 def test_one_channel_gone_mad_cannot_outvote_all_others() -> None:
-    mad = fuse_channels(channels([1e9, 0, 0], [0, 6, 0]), WEIGHTS, temperature=1.0)
+    mad = fused(channels([1e9, 0, 0], [0, 6, 0]))
     assert mad.argmax() == 1
     assert np.isfinite(mad).all()
 
@@ -45,8 +50,8 @@ def test_one_channel_gone_mad_cannot_outvote_all_others() -> None:
 @given(st.permutations(range(5)))
 def test_the_order_of_the_categories_changes_nothing(order: list[int]) -> None:
     told = channels([1, 0.2, -3, 0.5, 2], [0, 4, 1, -1, 0.3])
-    straight = fuse_channels(told, WEIGHTS, temperature=0.8)
-    turned = fuse_channels({name: values[order] for name, values in told.items()}, WEIGHTS, temperature=0.8)
+    straight = fused(told, temperature=0.8)
+    turned = fused({name: values[order] for name, values in told.items()}, temperature=0.8)
     assert turned == pytest.approx(straight[order], abs=1e-12)
 
 
