@@ -92,7 +92,8 @@ def fit_background(pages: Pages, cues: CueIndex) -> dict[str, Array]:
     fitted = {
         "cue_idf": idf,
         "cue_mean": evidence.mean(axis=0),
-        "cue_deviation": np.full(evidence.shape[1], evidence.std(axis=0).mean()),
+        # half-way to the mean of all: a kind whose phrases were hardly seen has no deviation of its own to trust
+        "cue_deviation": (evidence.std(axis=0) + evidence.std(axis=0).mean()) / 2,
         "body_mean": np.mean([found.texts[0] for found in written], axis=0),
         "title_mean": np.mean([found.texts[1] for found in written], axis=0),
     }
