@@ -100,9 +100,10 @@ class Client:
         file: bytes | None = PDF,
         categories: str | None = CATEGORIES,
         fields: list[tuple[str, Any, dict[str, Any]]] | None = None,
+        options: Mapping[str, str] | None = None,
         **headers: str,
     ) -> Answer:
-        """Post a form; `fields` replaces the usual ones, `headers` take `_` for `-`."""
+        """Post a form; `fields` replaces the usual ones, `options` add to them, `headers` take `_` for `-`."""
         form = aiohttp.FormData(default_to_multipart=True)
         if fields is None:
             fields = []
@@ -110,6 +111,7 @@ class Client:
                 fields.append(("pdf_file", file, {"filename": "document.pdf"}))
             if categories is not None:
                 fields.append(("categories", categories, {}))
+            fields += [(name, text, {}) for name, text in (options or {}).items()]
         for name, value, options in fields:
             # aiohttp warns of large bytes, and BytesIO needs a file name
             form.add_field(name, io.BytesIO(value) if options.get("filename") else value, **options)

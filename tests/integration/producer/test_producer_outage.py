@@ -16,7 +16,7 @@ from tests.waiting import eventually
 async def test_job_is_accepted_without_kafka_and_published_when_it_is_back(start: Start, kafka: str) -> None:
     with start(kafka=f"127.0.0.1:{free_port()}", publish_timeout_seconds=1.0, stop_deadline_seconds=2) as cut_off:
         client = cut_off.new_key()
-        job_id = job_id_of(await client.post())
+        job_id = job_id_of(await client.post(options={"none_of_these": "0.7", "evidence": "true"}))
         ready = await client.send("GET", "/healthz/ready")
         assert ready.status == 200
         assert "kafka" in ready.body["degraded"]
@@ -24,6 +24,7 @@ async def test_job_is_accepted_without_kafka_and_published_when_it_is_back(start
     with start(publish_timeout_seconds=1.0) as connected:
         [(event, _headers, _message)] = await events_of(kafka, JOBS, job_id)
         assert isinstance(event, ClassificationRequested)
+        assert (event.none_of_these, event.evidence) == (0.7, True)
         await eventually(lambda: connected.job(job_id)["published_at"])
 
 
@@ -53,12 +54,13 @@ async def test_store_away_is_503_and_spends_nothing(start: Start) -> None:
 async def test_silent_job_is_published_again_and_fails_after_its_attempts(start: Start) -> None:
     with start(sweep_after_seconds=1.0, sweep_interval_seconds=0.3, max_attempts=2) as producer:
         client = producer.new_key()
-        job_id = job_id_of(await client.post())
+        job_id = job_id_of(await client.post(options={"none_of_these": "0.7", "evidence": "true"}))
         await eventually(lambda: producer.job(job_id)["published_at"])
         _everything_is_projected(producer)
         _a_worker_starts(producer, job_id)
         messages = await events_of(producer.kafka, JOBS, job_id, count=2, within=30)
         assert [event.attempt for event, _headers, _message in messages] == [1, 2]
+        assert {(event.none_of_these, event.evidence) for event, _headers, _message in messages} == {(0.7, True)}
         await eventually(lambda: producer.job(job_id)["published_at"] == producer.job(job_id)["last_seen_at"])
         _a_worker_starts(producer, job_id)
         [(failure, _headers, _message)] = await events_of(producer.kafka, EVENTS, job_id, within=30)

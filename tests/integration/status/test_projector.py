@@ -39,7 +39,7 @@ def some_lives() -> list[events.Event]:
 def test_events_become_a_row(place: Place, group_protocol: str):
     job_id = uuid.uuid4()
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    place.say(life(job_id), traceparent=traceparent)
+    place.say([requested(job_id, none_of_these=0.7, evidence=True), *life(job_id)[1:]], traceparent=traceparent)
     with place.projecting(group_protocol=group_protocol) as projector:
         eventually_sync(place.is_caught_up)
         assert projector.unready() is None
@@ -48,6 +48,7 @@ def test_events_become_a_row(place: Place, group_protocol: str):
     assert (row["created_at"], row["started_at"], row["finished_at"]) == (EPOCH, at(1), at(9))
     assert row["result"] == completed().result
     assert (row["categories"], row["media_type"], row["size_bytes"]) == (["invoice", "letter"], "application/pdf", 1234)
+    assert (row["none_of_these"], row["evidence"]) == (0.7, True)
     assert (row["traceparent"], row["published_at"]) == (traceparent, at(0))
 
 

@@ -86,6 +86,16 @@ def test_batches_of_any_size_lead_to_the_same_row(store: ProjectionStore, postgr
     assert rows[0] == rows[1]
 
 
+def test_options_fill_a_row_that_was_begun_by_a_later_event(store: ProjectionStore, postgres: str):
+    event = started()
+    store.write(batch_of(event), {})
+    before = row_of(postgres, event.job_id)
+    store.write(batch_of(requested(event.job_id, none_of_these=0.7, evidence=True)), {})
+    store.write(batch_of(completed(event.job_id)), {})
+    row = row_of(postgres, event.job_id)
+    assert [(one["none_of_these"], one["evidence"]) for one in (before, row)] == [(None, False), (0.7, True)]  # type: ignore[index]
+
+
 def test_claim_goes_on_at_the_stored_offset_and_raises_the_epoch(store: ProjectionStore):
     assert store.claim([PARTITION]) == {PARTITION: Claim(1, 0)}
     store.write(batch_of(started()), {PARTITION: Advance(Claim(1, 0), 5)})
