@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 Number = TypeVar("Number", int, float)
 
 _DEFAULT_DATA_DIR: Final = Path(".docfleet")
+#: What `--none-of-these` means without a number, as `none_of_these=true` does.
+_USUAL_THRESHOLD: Final = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +44,15 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
     names = parser.add_mutually_exclusive_group(required=True)
     names.add_argument("-c", "--category", nargs="+", action="extend", metavar="NAME", help="name of a category")
     names.add_argument("--categories", type=Path, metavar="FILE", help="file with one category a line, or a JSON array")
+    parser.add_argument(
+        "--none-of-these",
+        type=_share,
+        nargs="?",
+        const=_USUAL_THRESHOLD,
+        metavar="T",
+        help=f"let the answer be that no category fits, from this probability on ({_USUAL_THRESHOLD})",
+    )
+    parser.add_argument("--evidence", action="store_true", help="show for every page what decided")
     parser.add_argument("--json", action="store_true", help="print one JSON object a file, in the order of the files")
     parser.add_argument("--pages", action="store_true", help="show every page in the table")
     parser.add_argument("--url", help="address of the system (DOCFLEET_URL, else the local stack's)")
@@ -87,6 +98,7 @@ def _run_classify(options: argparse.Namespace) -> int:
             files=options.files,
             categories=options.category or classify.read_categories(options.categories),
             system=classify.find_system(options.url, options.api_key, options.data_dir),
+            options=classify.options(options.none_of_these, is_evidence_wanted=options.evidence),
             timeout_seconds=options.timeout,
         )
         return classify.run(order, as_json=options.json, with_pages=options.pages)
@@ -131,6 +143,10 @@ def _not_negative(text: str) -> int:
 
 def _seconds(text: str) -> float:
     return _number(text, float, least=0.001, most=86_400)
+
+
+def _share(text: str) -> float:
+    return _number(text, float, least=0.0, most=1.0)
 
 
 def _number(text: str, kind: type[Number], *, least: float, most: float) -> Number:

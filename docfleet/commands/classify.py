@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ class Order:
     files: Sequence[Path]
     categories: Sequence[str]
     system: System
+    options: Mapping[str, str]  #: further form fields
     timeout_seconds: float
 
 
@@ -70,6 +71,12 @@ def find_system(url: str | None, api_key: str | None, data_dir: Path) -> System:
     if not api_key:
         raise UsageError(f"no API key for {url}: give --api-key or set DOCFLEET_API_KEY")
     return System(url, api_key)
+
+
+def options(none_of_these: float | None, *, is_evidence_wanted: bool) -> dict[str, str]:
+    """Return the form fields that ask for this, none for what is not asked."""
+    asked = {} if none_of_these is None else {"none_of_these": str(none_of_these)}
+    return asked | ({"evidence": "true"} if is_evidence_wanted else {})
 
 
 def read_categories(file: Path) -> list[str]:
@@ -112,7 +119,7 @@ async def _classify(
         job: Answer = {"job_id": None, "status": "failed", "error": None, "error_code": None, "result": None}
         try:
             progress.show(file, "uploading")
-            job["job_id"] = await post(session, order.system.url, Form(file, order.categories), deadline)
+            job["job_id"] = await post(session, order.system.url, Form(file, order.categories, order.options), deadline)
             job_url = f"{order.system.url}/classify/{job['job_id']}"
             async for job in follow(session, job_url, deadline, wait_seconds=progress.wait_seconds):
                 progress.show(file, job["progress"])

@@ -7,8 +7,8 @@ document is never two jobs. Knows no table and no terminal.
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +62,8 @@ async def post(session: aiohttp.ClientSession, url: str, form: "Form", deadline:
             with form.file.open("rb") as stream:
                 data = aiohttp.FormData()
                 data.add_field("categories", json.dumps(list(form.categories)))
+                for name, text in form.options.items():
+                    data.add_field(name, text)
                 data.add_field("pdf_file", stream, filename=form.file.name, content_type="application/octet-stream")
                 async with session.post(f"{url}/classify", data=data, headers=headers) as answer:
                     body = await _json(answer)
@@ -115,6 +117,7 @@ class Form:
 
     file: Path
     categories: Sequence[str]
+    options: Mapping[str, str] = field(default_factory=dict)  #: further form fields
 
 
 async def _pause(delay_seconds: float, deadline: Deadline, body: Answer) -> None:

@@ -11,17 +11,18 @@ _GAP: Final = "  "
 
 
 def rows_of(file: str, job: dict[str, Any], *, with_pages: bool) -> list[Row]:
-    """Return the lines of one document: itself, and each of its pages when asked for."""
+    """Return the lines of one document: itself, and each of its pages when asked for, or when they have evidence."""
     result = job.get("result")
     if result is None:
         code = f" ({job['error_code']})" if job.get("error_code") else ""
         return [(file, str(job["status"]), "", "", f"{job.get('error') or ''}{code}")]
     pages = f"{result.get('processed_pages', 1)}/{result['total_pages']}"
-    rows: list[Row] = [(file, result["classification"], f"{result['confidence']:.3f}", pages, _runner_up(result))]
-    for page in result.get("page_results", ()) if with_pages else ():
+    rows: list[Row] = [_answer(file, result, pages), *_because(result)]
+    page_results = result.get("page_results", ())
+    for page in page_results if with_pages or any("evidence" in page for page in page_results) else ():
         name = f"  page {page['page']}"
         if page["success"]:
-            rows.append((name, page["classification"], f"{page['confidence']:.3f}", "", _runner_up(page)))
+            rows += [_answer(name, page, ""), *_because(page)]
         else:
             rows.append((name, "failed", "", "", str(page.get("error") or "")))
     return rows
@@ -35,6 +36,21 @@ def rendered(rows: Sequence[Row]) -> str:
         _GAP.join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in cells
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _answer(name: str, result: dict[str, Any], pages: str) -> Row:
+    review = " (review)" if result.get("review") else ""
+    return (name, result["classification"] + review, f"{result['confidence']:.3f}", pages, _runner_up(result))
+
+
+def _because(result: dict[str, Any]) -> list[Row]:
+    """Return a line that says what decided, none where that was not asked for."""
+    evidence = result.get("evidence")
+    if evidence is None:
+        return []
+    channels = [f"{name} {value:+.1f}" for name, value in evidence["channels"].items()]
+    phrases = [f'"{phrase["text"]}"' for phrase in evidence["phrases"]]
+    return [("  because", "", "", "", ", ".join([*channels, *phrases]) or "nothing stood out")]
 
 
 def _runner_up(result: dict[str, Any]) -> str:

@@ -68,6 +68,18 @@ def test_json_lines_are_the_jobs_in_the_order_of_the_files(stack: RunningStack, 
     assert refused["error_code"] == "UNSUPPORTED_FORMAT"
 
 
+def test_none_of_these_and_evidence_reach_the_answer(stack: RunningStack, invoice: Path) -> None:
+    here = ("--data-dir", str(stack.data_dir), "--none-of-these", "0", "--evidence")
+    shown = docfleet("classify", str(invoice), "-c", "invoice", "menu", *here, "--json")
+    assert shown.returncode == 0, shown.stderr
+    result = json.loads(shown.stdout)["result"]
+    assert result["classification"] == "none_of_these"
+    assert [page["raw_result"] for page in result["page_results"]] == ["invoice", "invoice"]
+    assert all("evidence" in page for page in result["page_results"])
+    table = docfleet("classify", str(invoice), "-c", "invoice", "menu", *here).stdout
+    assert table.count("  because ") == 2
+
+
 def test_created_key_works_until_it_is_revoked(stack: RunningStack, invoice: Path) -> None:
     here = ("--data-dir", str(stack.data_dir))
     created = docfleet("keys", "create", "--name", "ann", "--quota", "7", *here)
@@ -111,6 +123,7 @@ def test_missing_extra_is_told_in_one_sentence(tmp_path: Path) -> None:
         ("classify", "no-such-file.pdf", "-c", "invoice", "--url", "http://127.0.0.1:9", "--api-key", "k"),
         ("classify", __file__, "-c", "invoice", "--url", "http://127.0.0.1:9"),
         ("classify", __file__, "--url", "http://127.0.0.1:9", "--api-key", "k"),
+        ("classify", __file__, "-c", "x", "--none-of-these", "1.5", "--url", "http://127.0.0.1:9", "--api-key", "k"),
         ("up", "--workers", "-1"),
         ("keys", "create"),
         ("keys", "list", "--data-dir", "/no/such/folder"),

@@ -56,3 +56,30 @@ def test_columns_line_up_in_any_language() -> None:
 
 def test_terminal_codes_in_a_file_name_are_not_sent_to_the_terminal() -> None:
     assert "\x1b" not in rendered([("\x1b[2Jevil.pdf", "x", "", "", "")])
+
+
+def test_answer_that_a_person_should_look_at_says_so() -> None:
+    doubtful = RESULT | {"classification": "none_of_these", "review": True, "page_results": []}
+    (row,) = rows_of("a.pdf", job(result=doubtful), with_pages=False)
+    assert row[1] == "none_of_these (review)"
+    (row,) = rows_of("a.pdf", job(result=RESULT | {"review": False}), with_pages=False)
+    assert row[1] == "invoice"
+
+
+def test_what_decided_follows_each_page() -> None:
+    evidence = {
+        "channels": {"cues": 2.31, "look": -0.12},
+        "phrases": [{"text": "amount due", "box": [0.1, 0.2, 0.3, 0.4]}],
+    }
+    first, failed = RESULT["page_results"]  # type: ignore[misc]
+    asked = RESULT | {"page_results": [first | {"evidence": evidence}, failed]}
+    _, page, because, second = rows_of("a.pdf", job(result=asked), with_pages=False)
+    assert (page[0], second[0]) == ("  page 1", "  page 2")
+    assert because == ("  because", "", "", "", 'cues +2.3, look -0.1, "amount due"')
+
+
+def test_picture_without_evidence_to_show_says_so() -> None:
+    image = {"classification": "menu", "confidence": 1.0, "total_pages": 1, "scores": {"menu": 1.0}}
+    asked = image | {"evidence": {"channels": {}, "phrases": []}}
+    _, because = rows_of("a.png", job(result=asked), with_pages=False)
+    assert because[4] == "nothing stood out"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -31,7 +32,7 @@ def worker(bench: running.Bench, tmp_path_factory: pytest.TempPathFactory) -> It
         yield process
 
 
-def completed(bench: running.Bench, document: bytes, **changes: object) -> dict[str, object]:
+def completed(bench: running.Bench, document: bytes, **changes: object) -> dict[str, Any]:
     job = bench.post(document, **changes)
     return json.loads(bench.log.until(job.job_id, events.ClassificationCompleted).result)  # type: ignore[no-any-return]
 
@@ -63,6 +64,40 @@ def test_picture_has_raw_result_and_no_page_results(bench: running.Bench, worker
     assert (result["total_pages"], result["processed_pages"]) == (1, 1)
 
 
+def test_none_of_these_and_evidence_are_told_where_they_were_asked_for(
+    bench: running.Bench, worker: running.WorkerProcess
+) -> None:
+    result = completed(bench, documents.pdf(pages=2), none_of_these=1.0, evidence=True)
+    pages = result["page_results"]
+    for told in (result, *pages):
+        assert set(told["scores"]) == {*running.CATEGORIES, "none_of_these"}
+        assert sum(told["scores"].values()) == pytest.approx(1, abs=1e-4)
+        assert isinstance(told["review"], bool)
+        assert told["classification"] == "invoice"  # none of these is never quite certain
+        assert told["confidence"] == told["scores"]["invoice"]
+    assert "evidence" not in result
+    for page in pages:
+        assert set(page["evidence"]) == {"channels", "phrases"}
+    from_0_on = completed(bench, documents.pdf(pages=1), none_of_these=0.0)
+    assert from_0_on["classification"] == "none_of_these"
+    assert from_0_on["page_results"][0]["raw_result"] == "invoice"
+    assert "evidence" not in from_0_on["page_results"][0]
+
+
+def test_picture_has_its_evidence_at_the_top(bench: running.Bench, worker: running.WorkerProcess) -> None:
+    picture = documents.encoded(Image.new("RGB", (300, 400), "white"), "PNG")
+    result = completed(bench, picture, media_type="image/png", evidence=True)
+    assert set(result["evidence"]) == {"channels", "phrases"}
+    assert "review" not in result
+
+
+def test_single_name_is_not_certain_by_construction(bench: running.Bench, worker: running.WorkerProcess) -> None:
+    result = completed(bench, documents.pdf(pages=1), categories=("invoice",))
+    assert set(result["scores"]) == {"invoice", "none_of_these"}
+    assert result["classification"] == "invoice"
+    assert result["confidence"] == result["scores"]["invoice"]
+
+
 def test_started_and_progress_come_before_the_end_under_one_trace(
     bench: running.Bench, worker: running.WorkerProcess
 ) -> None:
@@ -86,7 +121,7 @@ def test_started_and_progress_come_before_the_end_under_one_trace(
 def test_five_hundred_long_names_fit_into_the_events(bench: running.Bench, worker: running.WorkerProcess) -> None:
     names = tuple(f"{number:04d}" + "ა" * 196 for number in range(500))  # three bytes each, and few tokens
     result = completed(bench, documents.pdf(pages=4), categories=names)
-    assert len(result["scores"]) == 500  # type: ignore[arg-type]
+    assert len(result["scores"]) == 500
 
 
 @pytest.mark.parametrize(
