@@ -8,7 +8,8 @@ Two framings, told apart by the first bytes, so a reader takes both whatever it 
 
 Headers follow the CloudEvents 1.0 Kafka binding in binary mode and W3C Trace Context. No socket
 here: `docfleet.registry` fetches schema ids and hands them in. Without a registry a reader knows the schemas of its own
-release and of those before (the golden examples), so readers are upgraded before writers.
+release and of those before (the golden examples); so that services can be replaced in any order, an event is then
+written with the oldest of them that says all of it.
 """
 
 import dataclasses
@@ -49,21 +50,39 @@ class SchemaIds(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Version:
+    fields: frozenset[str]
+    parsed: Any
+    fingerprint: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Contract:
     event_type: type[Event]
     schema: dict[str, Any]
     parsed: Any
-    fingerprint: bytes
-    released: dict[bytes, Any]  #: by fingerprint: every schema that it was ever written with
+    defaults: dict[str, Any]
+    versions: tuple[_Version, ...]  #: every schema that it was ever written with, the oldest first
+
+    def oldest_for(self, record: Mapping[str, Any]) -> _Version:
+        """Return the oldest version that loses nothing of the record."""
+        told = {name for name, value in record.items() if name not in self.defaults or value != self.defaults[name]}
+        return next(version for version in self.versions if told <= version.fields)
 
 
 def _load(event_type: type[Event]) -> _Contract:
     text = (resources.files("schemas") / "avro" / f"{NAMESPACE}.{event_type.__name__}.avsc").read_text("utf-8")
     schema = json.loads(text)
     examples = (resources.files("schemas") / "examples" / event_type.__name__).iterdir()
-    versions = [json.loads((version / "schema.avsc").read_text("utf-8")) for version in examples]
-    released = {_fingerprint(one): parse_schema(one) for one in [*versions, schema]}
-    return _Contract(event_type, schema, parse_schema(schema), _fingerprint(schema), released)
+    folders = sorted(examples, key=lambda folder: int(folder.name))
+    released = [json.loads((folder / "schema.avsc").read_text("utf-8")) for folder in folders]
+    defaults = {field["name"]: field["default"] for field in schema["fields"] if "default" in field}
+    return _Contract(event_type, schema, parse_schema(schema), defaults, tuple(map(_version, [*released, schema])))
+
+
+def _version(schema: Mapping[str, Any]) -> _Version:
+    names = frozenset(field["name"] for field in schema["fields"])
+    return _Version(names, parse_schema(dict(schema)), _fingerprint(schema))
 
 
 def _fingerprint(schema: Mapping[str, Any]) -> bytes:
@@ -73,7 +92,9 @@ def _fingerprint(schema: Mapping[str, Any]) -> bytes:
 
 _BY_TYPE: Final = {event_type: _load(event_type) for event_type in EVENT_TYPES}
 _BY_NAME: Final = {f"{NAMESPACE}.{event_type.__name__}": contract for event_type, contract in _BY_TYPE.items()}
-_BY_FINGERPRINT: Final = {mark: contract for contract in _BY_TYPE.values() for mark in contract.released}
+_BY_FINGERPRINT: Final = {
+    version.fingerprint: (contract, version) for contract in _BY_TYPE.values() for version in contract.versions
+}
 
 
 def full_name(event_type: type[Event]) -> str:
@@ -89,12 +110,16 @@ def schema_of(name: str) -> dict[str, Any]:
 def encode(event: Event, schema_ids: SchemaIds | None = None) -> bytes:
     """Return the message value: Confluent framing when `schema_ids` are given, else single-object encoding."""
     contract = _BY_TYPE[type(event)]
+    record = _to_record(event)
     body = io.BytesIO()
     if schema_ids is None:
-        body.write(_SINGLE_OBJECT_MARK + contract.fingerprint)
+        version = contract.oldest_for(record)
+        body.write(_SINGLE_OBJECT_MARK + version.fingerprint)
+        writer = version.parsed
     else:
         body.write(_CONFLUENT_MARK + schema_ids.id_of(full_name(type(event))).to_bytes(4, "big"))
-    fastavro.schemaless_writer(body, contract.parsed, _to_record(event))
+        writer = contract.parsed
+    fastavro.schemaless_writer(body, writer, record)
     return body.getvalue()
 
 
@@ -112,15 +137,15 @@ def decode(value: bytes | None, schema_ids: SchemaIds | None = None) -> Event:
         raise UndecodableMessage(f"unknown framing: first bytes {value[:2].hex()}, expected c301 or 00")
     header = value[: _HEADER_BYTES[mark]]
     if mark == _SINGLE_OBJECT_MARK:
-        contract = _BY_FINGERPRINT.get(header[2:])
-        if contract is None:
+        if header[2:] not in _BY_FINGERPRINT:
             raise UndecodableMessage(f"unknown schema fingerprint {header[2:].hex()}")
-        writer = contract.released[header[2:]]
+        contract, version = _BY_FINGERPRINT[header[2:]]
+        writer = version.parsed
     else:
         writer = _registered(int.from_bytes(header[1:], "big"), schema_ids)
-        contract = _BY_NAME.get(writer["name"])
-        if contract is None:
+        if writer["name"] not in _BY_NAME:
             raise UndecodableMessage(f"schema {writer['name']} is no event of this system")
+        contract = _BY_NAME[writer["name"]]
     try:
         record = fastavro.schemaless_reader(io.BytesIO(value[len(header) :]), writer, contract.parsed)
         return _from_record(contract.event_type, record)
