@@ -1,12 +1,13 @@
 """A projector's own topics, group and database, and what tests do with them."""
 
 import dataclasses
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from psycopg.rows import dict_row
 
 from docfleet.kafka import Publisher, consumer_config
@@ -87,7 +88,7 @@ class Place:
         ends = {}
         for topic in self.topics:
             for number in range(topic.partitions):
-                _, high = consumer.get_watermark_offsets(TopicPartition(topic.name, number), timeout=10)
+                high = _end(consumer, TopicPartition(topic.name, number))
                 if high:
                     ends[topic.name, number] = high
         consumer.close()
@@ -110,3 +111,15 @@ def new_place(bootstrap_servers: str, dsn: str, unique: str) -> Place:
     kafka_server.create_topics({"bootstrap.servers": bootstrap_servers}, mine)
     publisher = Publisher(settings, source="tests")
     return Place(settings, dsn, f"status-{unique}", *mine, publisher)
+
+
+def _end(consumer: Consumer, partition: TopicPartition) -> int:
+    """Return the partition's end; a broker that does not lead a new partition yet is asked again."""
+    deadline = Deadline(10)
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(partition, timeout=10)[1])
+        except KafkaException as error:
+            if not error.args[0].retriable() or deadline.is_over:
+                raise
+            time.sleep(0.1)
