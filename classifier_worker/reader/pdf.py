@@ -2,10 +2,11 @@
 
 Rendering aims at a number of pixels, never at a dpi: a page may be 2^31 points high. PDFium is not
 thread-safe and this process has one thread. Structure comes from `structure.py`, text of scanned
-pages from `ocr.py`; both are loaded when a page first needs them.
+pages from `ocr.py`, whose models are loaded when a page first needs them.
 """
 
 import ctypes
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -16,7 +17,7 @@ import pypdfium2.raw as raw
 from numpy.typing import NDArray
 
 from classifier_worker.core.page import Box, Line, Page, Structure
-from classifier_worker.reader import ink
+from classifier_worker.reader import ink, ocr
 from classifier_worker.reader.pages import PageFault
 from classifier_worker.reader.wire import LINES_MAX, TEXT_CHARS_MAX, ReadRequest
 from schemas.errors import DocfleetError, ErrorCode
@@ -31,6 +32,10 @@ _BOLD_WORDS: Final = ("bold", "black", "heavy")
 _FONT_NAME_BYTES: Final = 128
 #: Letters turned into outlines: fewer paths than this are rules and boxes.
 _PATHS_OF_DRAWN_TEXT: Final = 30
+#: Letters whose direction tells which way up a page is, and the share of them that must agree.
+_LETTERS_ASKED: Final = 24
+_ONE_WAY_SHARE: Final = 0.7
+_SPACE: Final = 0x20
 #: Beyond this many drawn objects a page is certainly not empty; counting on would cost time.
 _OBJECTS_LOOKED_AT: Final = 400
 
@@ -105,23 +110,26 @@ class OpenPdf:
         width_points, height_points = page.get_size()
         if not (width_points > 0 and height_points > 0):
             raise PageFault(f"The page is {width_points:g} x {height_points:g} points large, so nothing is on it.")
-        geometry = geometry_of(page)
-        lines, fonts = text_lines(page, geometry)
+        lines, fonts, text_turns = text_lines(page, geometry_of(page))
+        if text_turns is not None and text_turns != geometry_of(page).quarter_turns:
+            page.set_rotation(text_turns * 90)
+            lines, fonts, _ = text_lines(page, geometry_of(page))
         text = "\n".join(line.text for line in lines)[:TEXT_CHARS_MAX]
         image = render(page, self._request.image_px)
         source: Any = "layer" if text else "none"
         if self._request.ocr and ink.is_thin(text) and not ink.is_blank(image) and _may_show_text(page):
-            from classifier_worker.reader import ocr
-
-            seen = ocr.read_lines(render(page, ocr.PAGE_PX))
-            seen_text = "\n".join(line.text for line in seen)
+            seen = ocr.read_page(render(page, ocr.page_px(*page.get_size())), share=ocr.share_of(number))
+            seen_text = "\n".join(line.text for line in seen.lines)
             if ink.letters(seen_text) > ink.letters(text) or ink.is_garbage(text):
-                lines, text, source = list(seen), seen_text, "ocr" if seen else "none"
+                lines, text, source = list(seen.lines), seen_text, "ocr" if seen.lines else "none"
+                page.set_rotation((page.get_rotation() - 90 * seen.quarter_turns) % 360)
+                image = np.ascontiguousarray(np.rot90(image, seen.quarter_turns))
         structure: Structure | None = None
         if number <= self._request.structure_pages:
             from classifier_worker.reader import structure as drawn
 
             structure = drawn.structure_of(self._document, number, fonts)
+        width_points, height_points = page.get_size()  # as it stands upright
         return Page(
             number=number,
             width_points=width_points,
@@ -190,23 +198,24 @@ def render(page: Any, long_side_px: int) -> NDArray[np.uint8]:  # noqa: ANN401
     return pixels
 
 
-def text_lines(page: Any, geometry: Geometry) -> tuple[list[Line], tuple[str, ...]]:  # noqa: ANN401
+def text_lines(page: Any, geometry: Geometry) -> tuple[list[Line], tuple[str, ...], int | None]:  # noqa: ANN401
     """Return the lines of the text layer that lie on the visible page, in PDFium's order, and the font names.
 
+    Third come the quarter turns, as /Rotate counts them, that show the text upright; None when it has no one way.
     Cut at LINES_MAX lines and TEXT_CHARS_MAX characters. Box and size of a line come from its first and
     last letter: a call into PDFium for each letter would cost more than all the rest.
     """
     try:
         textpage = page.get_textpage()
     except pdfium.PdfiumError:
-        return [], ()
+        return [], (), None
     try:
         return _text_lines(textpage, geometry)
     finally:
         textpage.close()
 
 
-def _text_lines(textpage: Any, geometry: Geometry) -> tuple[list[Line], tuple[str, ...]]:  # noqa: ANN401
+def _text_lines(textpage: Any, geometry: Geometry) -> tuple[list[Line], tuple[str, ...], int | None]:  # noqa: ANN401
     # This loop runs for each line of each page, so it calls PDFium as little as it can and on the bare handle.
     handle, rect, type_of = textpage.raw, raw.FS_RECTF(), _Typefaces()
     chars = raw.FPDFText_CountChars(handle)
@@ -231,7 +240,18 @@ def _text_lines(textpage: Any, geometry: Geometry) -> tuple[list[Line], tuple[st
             lines.append(Line(text=line_text, box=box, size=geometry.height_of(*glyph), is_bold=is_bold))
             if len(lines) == LINES_MAX:
                 break
-    return lines, type_of.names()
+    return lines, type_of.names(), _turns_of(handle, chars)
+
+
+def _turns_of(textpage: Any, chars: int) -> int | None:  # noqa: ANN401
+    """Return the quarter turns clockwise that set most letters upright, by a sample of them."""
+    turns: list[int] = []
+    for char in range(0, chars, chars // _LETTERS_ASKED + 1):
+        angle = raw.FPDFText_GetCharAngle(textpage, char)  # radians
+        if angle >= 0 and raw.FPDFText_GetUnicode(textpage, char) > _SPACE:
+            turns.append(round(angle / (math.pi / 2)) % 4)
+    likeliest = max(set(turns), key=turns.count, default=0)
+    return likeliest if turns.count(likeliest) > _ONE_WAY_SHARE * len(turns) else None
 
 
 class _Typefaces:

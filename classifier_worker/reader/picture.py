@@ -6,22 +6,20 @@ with more than `PIXELS_MAX` pixels is refused before anything is decoded.
 """
 
 import warnings
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from classifier_worker.core.page import Box, Page, Structure
-from classifier_worker.reader import ink
+from classifier_worker.core.page import Box, Line, Page, Structure
+from classifier_worker.reader import ink, ocr
 from classifier_worker.reader.pages import PageFault
 from classifier_worker.reader.wire import ReadRequest
 from schemas.errors import DocfleetError, ErrorCode
 
 #: 100 megapixels, A3 at 600 dpi with room to spare; 400 MB once decoded as RGB (Pillow keeps 4 bytes a pixel).
 PIXELS_MAX: Final = 100_000_000
-#: OCR needs no more; what is decoded larger is reduced at once.
-WORK_PX: Final = 1600
 _POINTS_PER_INCH: Final = 72
 _DPI_RANGE: Final = (36.0, 4800.0)
 
@@ -80,11 +78,13 @@ class OpenPicture:
         work = _decode(self._image)
         width_points, height_points = _points(self._image, work)
         look = np.asarray(_fit(work, self._request.image_px))
-        lines: tuple[Any, ...] = ()
+        lines: tuple[Line, ...] = ()
         if self._request.ocr and not ink.is_blank(look):
-            from classifier_worker.reader import ocr
-
-            lines = tuple(ocr.read_lines(np.asarray(_fit(work, ocr.PAGE_PX))))
+            seen = ocr.read_page(np.asarray(work), share=ocr.share_of(number))
+            lines = seen.lines
+            look = np.ascontiguousarray(np.rot90(look, seen.quarter_turns))
+            if seen.quarter_turns % 2:
+                width_points, height_points = height_points, width_points
         whole = Box(left=0.0, top=0.0, right=1.0, bottom=1.0)
         return Page(
             number=number,
@@ -110,11 +110,12 @@ def _check_pixels(size: tuple[int, int]) -> None:
 
 
 def _decode(image: Image.Image) -> Image.Image:
-    """Return RGB pixels, upright as EXIF says, on white, the long side at most WORK_PX."""
-    image.draft("RGB", (WORK_PX, WORK_PX))  # JPEG decodes at 1/2, 1/4 or 1/8; never below the size given
+    """Return RGB pixels, upright as EXIF says, on white, the long side no longer than OCR wants it."""
+    work_px = ocr.page_px(*image.size)
+    image.draft("RGB", (work_px, work_px))  # JPEG decodes at 1/2, 1/4 or 1/8; never below the size given
     image.load()
     small: Image.Image = image
-    factor = max(image.size) // WORK_PX
+    factor = max(image.size) // work_px
     if image.mode in ("1", "P", "PA") and factor > 1:
         small = small.convert("L" if image.mode == "1" else "RGBA")
     if small.mode.startswith("I") or small.mode == "F":
@@ -132,7 +133,7 @@ def _decode(image: Image.Image) -> Image.Image:
         small = small.convert("RGB")
     orientation = image.getexif().get(0x0112, 1)
     turn = _EXIF_TURNS.get(orientation)
-    return _fit(small if turn is None else small.transpose(turn), WORK_PX)
+    return _fit(small if turn is None else small.transpose(turn), work_px)
 
 
 #: EXIF tag Orientation -> what sets the picture upright (TIFF 6.0, page 36)
