@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from benchmarks.corpus import CORPUS, Labelled, read_corpus
-from benchmarks.scores import Draws, accuracy, auroc, expected_calibration_error
 from classifier_worker.core.cues import CueIndex
 from classifier_worker.core.fusion import PageWeights, combine_pages
 from classifier_worker.core.rivals import NoneScale, log_odds, rivals_of
+from classifier_worker.evaluation.measures import Draws, accuracy, auroc, expected_calibration_error
 from classifier_worker.models.bundle import Bundle, lexicon_digest, load_bundle, read_config
 from classifier_worker.models.categories import Categories, Category
 from classifier_worker.models.encoder import Encoder, EncoderSettings, Nobody

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from docfleet.commands import evaluate
+
 Number = TypeVar("Number", int, float)
 
 _DEFAULT_DATA_DIR: Final = Path(".docfleet")
@@ -19,7 +21,8 @@ _USUAL_THRESHOLD: Final = 0.5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; 2 is wrong usage."""
-    options = _parser().parse_args(arguments)
+    told = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(told, argparse.Namespace(told=told))
     return int(options.run(options))
 
 
@@ -28,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="start the whole system on this machine and run it until Ctrl-C"))
     _add_classify(commands.add_parser("classify", help="post documents to a running system and show its answers"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure how good answers are on labelled documents"))
     _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
     return parser
 
@@ -60,6 +64,11 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
     _add_data_dir(parser, "the local stack's data dir")
     parser.add_argument("--timeout", type=_seconds, default=600.0, help="most seconds to wait for each answer (600)")
     parser.set_defaults(run=_run_classify)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    evaluate.add_arguments(parser)
+    parser.set_defaults(run=_run_evaluate)
 
 
 def _add_keys(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +113,10 @@ def _run_classify(options: argparse.Namespace) -> int:
         return classify.run(order, as_json=options.json, with_pages=options.pages)
     except classify.UsageError as error:
         return _refuse("classify", error)
+
+
+def _run_evaluate(options: argparse.Namespace) -> int:
+    return evaluate.start(options, options.told[1:])
 
 
 def _run_keys_create(options: argparse.Namespace) -> int:
