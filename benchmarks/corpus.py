@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classifier_worker.core.page import Document, Page
+from classifier_worker.evaluation.local import FileSource
 from classifier_worker.reader.pool import ReaderPool
 from classifier_worker.reader.reading import ReaderLimits
 from classifier_worker.reader.wire import ReadRequest
@@ -33,20 +34,6 @@ class Labelled:
         return [page for page in self.document.pages if isinstance(page, Page)]
 
 
-@dataclass(frozen=True)
-class _FileSource:
-    path: Path
-
-    @property
-    def size(self) -> int:
-        return self.path.stat().st_size
-
-    def read(self, start: int, end: int) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(end - start)
-
-
 def read_corpus(folder: Path, *, readers: int = 2) -> Iterator[Labelled]:
     """Yield every document of the manifest in its order, the first pages read in reader children."""
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
@@ -56,7 +43,7 @@ def read_corpus(folder: Path, *, readers: int = 2) -> Iterator[Labelled]:
 
     def read(row: dict[str, str]) -> Labelled | None:
         try:
-            document = pool.read(_FileSource(folder / row["path"]), ReadRequest())
+            document = pool.read(FileSource(folder / row["path"]), ReadRequest())
         except DocfleetError as error:
             print(f"left out: {row['path']} ({row['label']}): {error}")
             return None
