@@ -1,6 +1,6 @@
 """A small labelled corpus made here: one document of each of 25 kinds, invented from head to foot.
 
-Most are PDFs with a text layer, four are pictures that OCR has to read. Names, firms and places do not exist.
+Most are PDFs with a text layer, two are pictures that OCR has to read. Names, firms and places do not exist.
 """
 
 import csv
@@ -226,7 +226,7 @@ Andante
 Piano""",
 }
 #: Kinds that come as pictures: OCR reads them.
-PICTURES: Final = frozenset({"receipt", "menu", "certificate", "prescription"})
+PICTURES: Final = frozenset({"receipt", "certificate"})
 #: Kinds whose page shows a ruled table.
 RULED: Final = frozenset({"invoice", "purchase_order", "lab_report"})
 

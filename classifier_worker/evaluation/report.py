@@ -138,7 +138,8 @@ def _method(summary: Summary) -> str:
         f"each of whole {unit}s ({summary.sources}) with replacement. The calibration error is the mean distance "
         "between confidence and accuracy over ten bins of equally many answers. Knowing when none fits: each "
         "document is asked with ten names, once with the true one among them and once without; the AUROC is "
-        "how often the first looks surer than the second. These figures hold for these documents; another collection has others.</p>"
+        "how often the first looks surer than the second.</p>"
+        "<p>These figures hold for these documents; another collection has others.</p>"
     )
 
 

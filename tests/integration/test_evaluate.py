@@ -10,8 +10,8 @@ import pytest
 
 from tests import made_corpus
 
-#: What the default bundle may get wrong of the made documents, all 25 names offered.
-HARD: frozenset[str] = frozenset()
+#: Not held to its name: its page is too short to be told surely from a resume.
+UNSURE = frozenset({"scientific_paper"})
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,15 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7\nnothing <else>")
     with manifest.open("a") as file:
         file.write("broken.pdf,invoice\n")
-    shown = evaluate(manifest, "--report", folder / "report.html", "--json", folder / "answers.jsonl")
+    shown = evaluate(
+        manifest, "--ways", "all,5", "--report", folder / "report.html", "--json", folder / "answers.jsonl"
+    )
     assert shown.returncode == 0, shown.stderr
     lines = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
     return Evaluated(shown, (folder / "report.html").read_text(), {line["path"]: line for line in lines})
 
 
-@pytest.mark.parametrize("label", sorted(made_corpus.TEXTS.keys() - HARD))
+@pytest.mark.parametrize("label", sorted(made_corpus.TEXTS.keys() - UNSURE))
 def test_made_document_gets_its_name(evaluated: Evaluated, label: str) -> None:
     (line,) = [line for path, line in evaluated.lines.items() if Path(path).stem == label]
     assert line["prediction"] == label.replace("_", " ")
@@ -49,7 +51,7 @@ def test_nearly_all_made_documents_get_their_names(evaluated: Evaluated) -> None
     answered = [line for line in evaluated.lines.values() if "prediction" in line]
     right = sum(line["prediction"] == line["label"].replace("_", " ") for line in answered)
     assert len(answered) == 25
-    assert right >= 21
+    assert right >= 24
 
 
 def test_scores_are_ranked_and_sum_to_one(evaluated: Evaluated) -> None:
@@ -69,7 +71,7 @@ def test_document_that_cannot_be_read_is_named_everywhere(evaluated: Evaluated) 
 
 
 def test_report_is_one_file_without_outside_links(evaluated: Evaluated) -> None:
-    assert evaluated.report.count("<svg") == 6
+    assert evaluated.report.count("<svg") == 4
     for outside in ("http:", "https:", "src=", "href=", "@import", "url("):
         assert outside not in evaluated.report
 
