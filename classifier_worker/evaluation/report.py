@@ -136,9 +136,10 @@ def _method(summary: Summary) -> str:
     return (
         "<h2>How this was measured</h2><p>Intervals are 95 % percentiles of 1000 bootstrap draws, "
         f"each of whole {unit}s ({summary.sources}) with replacement. The calibration error is the mean distance "
-        "between confidence and accuracy over ten bins of equally many answers. Knowing when none fits: each document "
-        "is asked with ten names, once with the true one among them and once without; the AUROC is how often the first "
-        "looks surer than the second. These figures hold for these documents; another collection has others.</p>"
+        "between confidence and accuracy over ten bins of equally many answers. Knowing when none fits: each "
+        "document is asked with ten names, once with the true one among them and once without; the AUROC is "
+        "how often the first looks surer than the second.</p>"
+        "<p>These figures hold for these documents; another collection has others.</p>"
     )
 
 

@@ -140,3 +140,16 @@ def test_system_that_is_away_is_a_failure_that_says_so(invoice: Path) -> None:
     shown = docfleet("classify", str(invoice), "-c", "invoice", "--url", url, "--api-key", "k")
     assert shown.returncode == 1
     assert f"{url} cannot be reached" in shown.stdout
+
+
+def test_evaluate_measures_a_running_system(stack: RunningStack, invoice: Path, tmp_path: Path) -> None:
+    (tmp_path / "menu.pdf").write_bytes(documents.pdf(pages=1, text="MENU\nStarters\nSoup 4.50\nDesserts\nCake 3.00"))
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(f"path,label\n{invoice.name},invoice\nmenu.pdf,menu\n")
+    answers = tmp_path / "answers.jsonl"
+    system = ("--url", stack.url, "--api-key", stack.api_key)
+    shown = docfleet("evaluate", str(manifest), *system, "--json", str(answers))
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("default@")
+    lines = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [(line["path"], line["prediction"]) for line in lines] == [("invoice.pdf", "invoice"), ("menu.pdf", "menu")]
