@@ -1,6 +1,7 @@
 """The HTTP side of status_service in this process, over a real database; events are projected by hand."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from docfleet.telemetry import Health
 from schemas import events
 from status_service import folding
 from status_service.folding import Said
-from status_service.jobs import Jobs
+from status_service.jobs import JobRow, Jobs
 from status_service.notify import Changes
 from status_service.routes import Lookup, add_routes
 from status_service.store import ProjectionStore
@@ -24,10 +25,22 @@ KEY = "key-of-acme"
 POOL_SIZE = 4
 
 
+class CountedJobs(Jobs):
+    """Says how many reads have been answered: a waiter with none has not seen its job's status yet."""
+
+    answered = 0
+
+    async def find(self, job_id: uuid.UUID, tenant_id: str) -> JobRow | None:
+        job = await super().find(job_id, tenant_id)
+        self.answered += 1
+        return job
+
+
 @dataclass(frozen=True)
 class Service:
     url: str
     dsn: str
+    jobs: CountedJobs
     changes: Changes
     runner: web.AppRunner
 
@@ -51,13 +64,14 @@ async def service(dsn: str, *, ttl_seconds: float = 0.2) -> AsyncIterator[Servic
     add_key(dsn, KEY, "acme")
     pool = open_pool(dsn, max_size=POOL_SIZE)
     await pool.open()
+    jobs = CountedJobs(pool)
     changes = Changes(dsn)
     listening = asyncio.create_task(changes.listen())
     app = http.application("status_service", Health())
-    add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=ttl_seconds), Jobs(pool), changes))
+    add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=ttl_seconds), jobs, changes))
     runner, port = await http.listen(app, "127.0.0.1", 0)
     try:
-        yield Service(f"http://127.0.0.1:{port}", dsn, changes, runner)
+        yield Service(f"http://127.0.0.1:{port}", dsn, jobs, changes, runner)
     finally:
         changes.release()
         await runner.cleanup()

@@ -30,6 +30,16 @@ async def get(client: aiohttp.ClientSession, job_id: uuid.UUID, wait: float | st
         return body
 
 
+async def waiting(
+    service: Service, client: aiohttp.ClientSession, job_id: uuid.UUID, wait: float = LONG
+) -> asyncio.Task[dict[str, Any]]:
+    """Ask, and return when the request has read the job's status: only what comes after is news to it."""
+    answered = service.jobs.answered
+    asking = asyncio.create_task(get(client, job_id, wait))
+    await eventually(lambda: service.jobs.answered > answered and waiters() == 1)
+    return asking
+
+
 @pytest.mark.parametrize("build", [completed, cancelled])
 async def test_ended_job_is_answered_at_once(service: Service, client: aiohttp.ClientSession, build: Any):
     event = build()
@@ -42,12 +52,10 @@ async def test_waiter_hears_of_the_next_status_and_not_of_progress(service: Serv
     job_id = uuid.uuid4()
     service.project(requested(job_id))
     async with asyncio.timeout(SOON):
-        asking = asyncio.create_task(get(client, job_id))
-        await eventually(lambda: waiters() == 1)
+        asking = await waiting(service, client, job_id)
         service.project(started(job_id))
         assert (await asking)["status"] == "processing"
-        asking = asyncio.create_task(get(client, job_id))
-        await eventually(lambda: waiters() == 1)
+        asking = await waiting(service, client, job_id)
         service.project(progressed(job_id))
         done, _ = await asyncio.wait([asking], timeout=0.3)
         assert not done
@@ -58,8 +66,7 @@ async def test_waiter_hears_of_the_next_status_and_not_of_progress(service: Serv
 async def test_end_of_the_wait_answers_with_the_present_words(service: Service, client: aiohttp.ClientSession):
     job_id = uuid.uuid4()
     service.project(started(job_id))
-    asking = asyncio.create_task(get(client, job_id, 0.8))
-    await eventually(lambda: waiters() == 1)
+    asking = await waiting(service, client, job_id, 0.8)
     service.project(progressed(job_id, progress="Processing page 3 of 4"))
     body = await asking
     assert (body["status"], body["progress"]) == ("processing", "Processing page 3 of 4")
@@ -106,7 +113,7 @@ async def test_thousand_waiters_hold_no_connection_and_all_hear(service: Service
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(service.url, connector=connector, headers={"api-key": KEY}) as client:
         asking = [asyncio.create_task(get(client, jobs[number % 20], 60)) for number in range(1000)]
-        await eventually(lambda: waiters() == 1000)
+        await eventually(lambda: waiters() == service.jobs.answered == 1000)
         with psycopg.connect(service.dsn) as connection:
             statement = "select count(*) from pg_stat_activity where datname = current_database()"
             connections = connection.execute(statement).fetchone()
@@ -123,8 +130,7 @@ async def test_thousand_waiters_hold_no_connection_and_all_hear(service: Service
 async def test_client_that_leaves_frees_its_waiter(service: Service, client: aiohttp.ClientSession):
     job_id = uuid.uuid4()
     service.project(started(job_id))
-    asking = asyncio.create_task(get(client, job_id, 60))
-    await eventually(lambda: waiters() == 1)
+    asking = await waiting(service, client, job_id, 60)
     asking.cancel()
     await eventually(lambda: waiters() == 0, within=5)
 
@@ -132,8 +138,7 @@ async def test_client_that_leaves_frees_its_waiter(service: Service, client: aio
 async def test_stop_answers_waiters_with_the_present_state(service: Service, client: aiohttp.ClientSession):
     job_id = uuid.uuid4()
     service.project(started(job_id))
-    asking = asyncio.create_task(get(client, job_id, 60))
-    await eventually(lambda: waiters() == 1)
+    asking = await waiting(service, client, job_id, 60)
     service.changes.release()
     async with asyncio.timeout(SOON):
         assert (await asking)["status"] == "processing"
@@ -151,8 +156,7 @@ async def test_listener_that_was_cut_off_listens_again(service: Service, client:
             ).fetchall()
 
     before = await eventually(listeners)
-    asking = asyncio.create_task(get(client, job_id))
-    await eventually(lambda: waiters() == 1)
+    asking = await waiting(service, client, job_id)
     with psycopg.connect(service.dsn, autocommit=True) as connection:
         connection.execute("select pg_terminate_backend(%s)", before[0])
     service.project(completed(job_id))
