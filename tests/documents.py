@@ -110,8 +110,30 @@ def _put_page(
     )
 
 
-def scanned_pdf(picture: Image.Image | None = None, *, pages: int = 1, turned: int = 0) -> bytes:
-    """Return a PDF whose pages are nothing but a JPEG, turned counter-clockwise by `turned` degrees."""
+def turned_pdf(turned: int, text: str = INVOICE, *, rotate: int = 0) -> bytes:
+    """Return a page whose text layer runs counter-clockwise by `turned` degrees, the paper turned with it."""
+    width, height = A4
+    matrix, size = {
+        0: (b"1 0 0 1 0 0", A4),
+        90: (b"0 1 -1 0 %g 0" % height, (height, width)),
+        180: (b"-1 0 0 -1 %g %g" % A4, A4),
+        270: (b"0 -1 1 0 0 %g" % width, (height, width)),
+    }[turned]
+    out = io.BytesIO()
+    writer = PdfWriter(out)
+    writer.put(1, b"<< /Type /Catalog /Pages 2 0 R >>")
+    writer.put(2, b"<< /Type /Pages /Kids [10 0 R] /Count 1 >>")
+    _put_fonts(writer)
+    _put_page(writer, 10, size=size, rotate=rotate)
+    writer.put_stream(11, matrix + b" cm\n" + text_content(text))
+    writer.finish()
+    return out.getvalue()
+
+
+def scanned_pdf(
+    picture: Image.Image | None = None, *, pages: int = 1, turned: int = 0, stamp: str | None = None
+) -> bytes:
+    """Return a PDF whose pages are a JPEG, turned counter-clockwise by `turned` degrees, and perhaps a text stamp."""
     picture = (picture or page_picture()).rotate(turned, expand=True)
     jpeg = encoded(picture.convert("RGB"), "JPEG")
     size = (picture.width * 72 / 150, picture.height * 72 / 150)
@@ -129,7 +151,8 @@ def scanned_pdf(picture: Image.Image | None = None, *, pages: int = 1, turned: i
     )
     for index in range(pages):
         _put_page(writer, 10 + 2 * index, size=size, resources=b"/XObject << /Im 5 0 R >>")
-        writer.put_stream(11 + 2 * index, b"q %.2f 0 0 %.2f 0 0 cm /Im Do Q" % size)
+        stamped = b"" if stamp is None else b" BT /F1 8 Tf 20 10 Td (%s) Tj ET" % _escape(stamp)
+        writer.put_stream(11 + 2 * index, b"q %.2f 0 0 %.2f 0 0 cm /Im Do Q" % size + stamped)
     writer.finish()
     return out.getvalue()
 

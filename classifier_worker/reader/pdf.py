@@ -249,7 +249,7 @@ def _turns_of(textpage: Any, chars: int) -> int | None:  # noqa: ANN401
     for char in range(0, chars, chars // _LETTERS_ASKED + 1):
         angle = raw.FPDFText_GetCharAngle(textpage, char)  # radians
         if angle >= 0 and raw.FPDFText_GetUnicode(textpage, char) > _SPACE:
-            turns.append(round(angle / (math.pi / 2)) % 4)
+            turns.append(-round(angle / (math.pi / 2)) % 4)
     likeliest = max(set(turns), key=turns.count, default=0)
     return likeliest if turns.count(likeliest) > _ONE_WAY_SHARE * len(turns) else None
 

@@ -84,11 +84,12 @@ def test_structure_is_read_for_as_many_pages_as_asked(pool: ReaderPool) -> None:
     assert first.structure.fonts == ("Helvetica-Bold", "Helvetica")
 
 
-def test_turned_page_has_its_boxes_where_they_are_seen(pool: ReaderPool) -> None:
-    document = pool.read(Bytes(documents.pdf(pages=1, rotate=90)), PLAIN)
+@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
+def test_turned_page_is_shown_upright_with_its_boxes_on_the_ink(pool: ReaderPool, rotate: int) -> None:
+    document = pool.read(Bytes(documents.pdf(pages=1, rotate=rotate)), PLAIN)
     page = first_page(document)
-    assert page.image.shape == (362, 512, 3)
-    assert page.width_points > page.height_points
+    assert page.image.shape == (512, 362, 3)
+    assert page.height_points > page.width_points
     title = page.lines[0].box
     dark = np.argwhere(page.image[:, :, 0] < 128)
     top, left = dark.min(axis=0) / page.image.shape[:2]
