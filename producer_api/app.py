@@ -49,7 +49,11 @@ class Service:
 
     def __init__(self, settings: ProducerSettings) -> None:
         self.settings = settings
-        self.pool = open_pool(settings.database_url.get_secret_value(), max_size=settings.database_pool_size)
+        self.pool = open_pool(
+            settings.database_url.get_secret_value(),
+            max_size=settings.database_pool_size,
+            answer_seconds=settings.database_timeout_seconds,
+        )
         self.store = Store(self.pool)
         self.publisher = Publisher(settings, source=SERVICE, message_timeout_seconds=settings.publish_timeout_seconds)
         self.outbox = Outbox(self.publisher, self.store)

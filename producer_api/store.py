@@ -9,10 +9,9 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.rows import class_row
-from psycopg_pool import AsyncConnectionPool
 
 from docfleet.api_keys import ApiKey
-from docfleet.postgres import load_queries
+from docfleet.postgres import Pool, load_queries
 
 Row = TypeVar("Row")
 
@@ -117,7 +116,7 @@ class Position:
 class Store:
     """Every statement is one transaction. Raises what UNAVAILABLE lists when Postgres is away."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._queries = {name: text.encode() for name, text in load_queries("producer_api").items()}
 
@@ -253,7 +252,7 @@ class Store:
     async def reaping(self) -> AsyncIterator[bool]:
         """Whether this process is the one that reaps, for as long as the block runs; holds a connection."""
         lock = {"reaping_lock": _REAPING_LOCK}
-        async with self._pool.connection() as connection:
+        async with self._pool.held() as connection:
             row = await (await connection.execute(self._queries["try_reaping"], lock)).fetchone()
             is_ours = bool(row and row[0])
             try:

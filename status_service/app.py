@@ -33,7 +33,7 @@ async def run(settings: StatusSettings) -> int:
     log_to_stderr(SERVICE, settings.log_level)
     requested = stop_requested()
     dsn = settings.database_url.get_secret_value()
-    pool = open_pool(dsn, max_size=settings.database_pool_size)
+    pool = open_pool(dsn, max_size=settings.database_pool_size, answer_seconds=settings.database_timeout_seconds)
     changes = Changes(dsn)
     projector = Projector(intake(settings), dsn, schema_ids(settings))
     health = Health({"postgres": lambda: _postgres_fault(pool), "projector": lambda: _answered(projector.unready())})
