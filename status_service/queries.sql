@@ -9,6 +9,10 @@ select
 from jobs
 where job_id = any(%(job_ids)s)
 
+-- limit_idle_transactions --
+-- Postgres ends this session when it begins a transaction and then says nothing for so long.
+set idle_in_transaction_session_timeout = '5s'
+
 -- claim_partitions --
 -- Make a group's partitions ours: whoever wrote them before fails from now on, because the epoch is another.
 insert into consumer_offsets as o (consumer_group, topic, partition, next_offset, owner_epoch)
