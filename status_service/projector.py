@@ -212,6 +212,7 @@ class Projector:
                 claims[partition] = self._store.restart(partition, claim, low)
         begin = [TopicPartition(topic, number, claims[topic, number].next_offset) for topic, number in claims]
         self._consumer.incremental_assign(begin)
+        self._consumer.resume(begin)  # librdkafka remembers that a partition was paused when it was last ours
         self._claims |= claims
         self._unclaimed -= claims.keys()
 
