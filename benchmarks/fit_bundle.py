@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from benchmarks.conditions import Condition, categories_without, channels_of, conditions_of
+from benchmarks.conditions import Condition, channels_of, conditions_of
 from benchmarks.corpus import CORPUS, read_corpus
 from benchmarks.fitting import (
     FOLDS,
@@ -151,11 +151,8 @@ def fit(pages: Pages, bundle: Bundle, encoder: Encoder) -> tuple[dict[str, Array
     show_ablation(judged, page_weight)
 
     entries = tuple(entry.name for entry in cues.entries)
-    rivals = Condition(
-        "the lexicon's entries",
-        entries,
-        categories_without(cues, set(), names=entries, lexicon=lexicon, encode=encoder.encode_names),
-    )
+    whole.learn_lexicon(lexicon)
+    rivals = Condition("the lexicon's entries", entries, whole.of_entries())
     rival_vectors = np.stack([entry.vector for entry in rivals.categories])
     against = channels_of(pages, rivals, fitted=fitted, traits=traits) | {"look": heads.scores(vectors, rival_vectors)}
     kin = np.stack([category.kin for category in conditions[0].categories])

@@ -177,7 +177,7 @@ class JobRunner:
     def _classify(self, job: JobMessage, request: events.ClassificationRequested) -> str:
         """Return the result as JSON text, its keys and scores in the order of the contract."""
         asked = Asked(request.categories, request.none_of_these, is_evidence_wanted=request.evidence)
-        question = Question(asked.categories, asked.is_evidence_wanted)
+        question = Question(asked.categories, asked.is_evidence_wanted, asked.is_none_told)
         answers: list[Future[PageAnswer] | None] = []
         pages_max = self.rules.read.max_pages
 

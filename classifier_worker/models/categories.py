@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from classifier_worker.core.cues import CueIndex, squash, words_of
 
-#: Templates whose mean stands for a bare name; "{}" is the name.
-TEMPLATES: Final = ("{}", "this document is a {}")
 #: A name that no entry has is like those nearest in meaning and in words: likeness is the cosine plus this much of the
 #: words in common; a name that contains an entry's name is at least so much like it.
 _OVERLAP, _INSIDE = 0.4, 0.85
@@ -92,6 +90,14 @@ class Categories:
         means = [(vectors[a:b].mean(axis=0), vectors[b:c].mean(axis=0)) for a, b, c in spans]
         return _unit(np.array(means, dtype=np.float32))
 
+    def of_entries(self) -> list[Category]:
+        """Return the lexicon's entries as categories; but for an image-text tower, nothing is encoded for it."""
+        names = [entry.name for entry in self._cues.entries]
+        vectors = _unit(1.5 * self.entry_names + self.entry_vectors)
+        looks = self._encode_look(names) if self._encode_look else [None] * len(names)
+        kin = np.eye(len(names), dtype=np.float32)
+        return [Category(*parts) for parts in zip(vectors, kin, looks, strict=True)]
+
     def look_up(self, names: Sequence[str]) -> list[Category]:
         """Return each name's category; unknown ones are encoded together."""
         fresh = [name for name in dict.fromkeys(names) if name not in self._known]
@@ -106,8 +112,7 @@ class Categories:
 
     def _describe(self, names: Sequence[str]) -> list[Category]:
         plain = [" ".join(name.replace("_", " ").replace("-", " ").split()) for name in names]
-        texts = [template.format(name) for name in plain for template in TEMPLATES]
-        bare = _unit(self._encode(texts).reshape(len(names), len(TEMPLATES), -1).mean(axis=1))
+        bare = self._encode(plain)
         kin = np.stack([self._kin(name, vector) for name, vector in zip(plain, bare, strict=True)])
         known = kin.sum(axis=1, keepdims=True)
         vectors = _unit(bare + (kin @ self.entry_names) * 0.5 + (kin @ self.entry_vectors))
