@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a document")
     who = parser.add_mutually_exclusive_group()
-    who.add_argument("--bundle", default="default", help="model bundle: default, a folder or a hub name")
+    who.add_argument("--bundle", default="default", help="model bundle: default, production, a folder or a hub name")
     who.add_argument("--url", help="measure a running system instead of a bundle in this process")
     parser.add_argument("--api-key", help="its API key (DOCFLEET_API_KEY, else the local stack's)")
     parser.add_argument(
