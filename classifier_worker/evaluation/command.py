@@ -46,7 +46,8 @@ def _ask(manifest: Manifest, options: argparse.Namespace) -> Answers:
 
     if options.url is not None:
         system = find_system(options.url, options.api_key, options.data_dir)
-        return remote.ask(manifest, system, document_seconds=options.timeout, on_done=on_done)
+        asked = remote.Asked(options.timeout, options.none_sample)
+        return remote.ask(manifest, system, asked, on_done=on_done)
     # only here, because against a running system no model is needed
     from classifier_worker.evaluation import local
     from classifier_worker.models.weights import InvalidBundle
@@ -68,6 +69,14 @@ def _write_lines(file: TextIO, manifest: Manifest, answers: Answers, summary: Su
             line |= {"error": answer.error}
         else:
             line |= {"prediction": one.prediction, "confidence": one.confidence, "scores": one.scores}
+            if answer.fits is not None:
+                line["fits"] = {"with_true_name": answer.fits[0], "without": answer.fits[1]}
+            if answer.synonyms:
+                label = manifest.names.index(one.name)
+                line["synonyms"] = [
+                    {"name": names[label], "prediction": names[int(scores.argmax())], "confidence": float(scores.max())}
+                    for names, scores in zip(manifest.synonyms, answer.synonyms, strict=True)
+                ]
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_count, default=5, help="how often shorter lists are drawn (5)")
     parser.add_argument("--limit", type=_count, metavar="N", help="judge only N documents, spread over the manifest")
     parser.add_argument(
-        "--synonyms", type=Path, metavar="FILE", help="CSV with label and synonym: offer these names instead"
+        "--synonyms", type=Path, metavar="FILE", help="CSV with label and synonym: offer these names too, and compare"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a document")
@@ -35,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-key", help="its API key (DOCFLEET_API_KEY, else the local stack's)")
     parser.add_argument(
         "--data-dir", type=Path, default=Path(".docfleet"), help="the local stack's data dir (.docfleet)"
+    )
+    parser.add_argument(
+        "--none-sample",
+        type=lambda text: _count(text, least=0),
+        default=100,
+        metavar="N",
+        help="with --url: documents posted twice more to ask whether none of ten names fits (100)",
     )
     parser.add_argument("--readers", type=_count, default=2, help="documents read at a time in this process (2)")
     parser.add_argument("--timeout", type=_count, default=300, help="most seconds for a document (300)")

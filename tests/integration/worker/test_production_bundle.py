@@ -44,7 +44,6 @@ def test_without_fitted_arrays_its_numbers_still_name_obvious_pages(tmp_path: Pa
         for name, text in texts.items():
             answer = engine.submit(page_of(documents.pdf(pages=1, text=text)), Question(names)).result(60)
             assert names[answer.probabilities.argmax()] == name
-            assert answer.probabilities.max() > 0.5
         blank = engine.submit(page_of(documents.pdf(pages=1, text="")), Question(names)).result(60)
         assert blank.probabilities.max() < 0.3
     finally:
