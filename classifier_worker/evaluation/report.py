@@ -126,7 +126,7 @@ def _wordings(wordings: list[Wording]) -> str:
             f"{one.by_kind.value:.3f} <small>{_interval(one.by_kind)}</small>",
             f"{one.change.value:+.3f} <small>{one.change.low:+.3f} to {one.change.high:+.3f}</small>"
             if one.change
-            else "",
+            else "–",
         )
         for one in wordings
     ]

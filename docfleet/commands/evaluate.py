@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--synonyms", type=Path, metavar="FILE", help="CSV with label and synonym: offer these names too, and compare"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report")
+    parser.add_argument("--plot", type=_svg, metavar="FILE.svg", help="write the reliability plot")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a document")
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--bundle", default="default", help="model bundle: default, production, a folder or a hub name")
@@ -72,6 +73,12 @@ def _is_installed(module: str) -> bool:
 
 def _ways(text: str) -> list[int | None]:
     return [None if part.strip() == "all" else _count(part, least=2) for part in text.split(",")]
+
+
+def _svg(text: str) -> Path:
+    if not text.endswith(".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .svg, the only format of the plot")
+    return Path(text)
 
 
 def _count(text: str, *, least: int = 1) -> int:
