@@ -27,6 +27,7 @@ from classifier_worker.job import JobRules, JobRunner, Neighbours
 from classifier_worker.models.bundle import load_bundle
 from classifier_worker.models.encoder import EncoderSettings
 from classifier_worker.models.engine import Engine, EngineSettings
+from classifier_worker.models.weights import InvalidBundle
 from classifier_worker.reader.pool import ReaderPool
 from classifier_worker.reader.reading import ReaderLimits
 from classifier_worker.reader.wire import ReadRequest
@@ -34,6 +35,7 @@ from classifier_worker.settings import WorkerSettings
 from docfleet import metrics
 from docfleet.kafka import Publisher, consumer_config, schema_ids
 from docfleet.objects import ObjectStore
+from docfleet.service import EXIT_WRONG_SETTINGS
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Check, Health, log_to_stderr
 from schemas import codec, events, topics
@@ -78,12 +80,17 @@ class Worker:
 
 
 async def run(settings: WorkerSettings) -> int:
-    """Run a worker until SIGTERM or SIGINT and return the process's exit code."""
+    """Run a worker until SIGTERM or SIGINT and return the process's exit code; 2 when its bundle cannot be used."""
     log_to_stderr(SERVICE, settings.log_level)
     stopping = stop_requested()
     health = Health()
     server = await _serve(settings, health)
-    worker = await asyncio.to_thread(build, settings)
+    try:
+        worker = await asyncio.to_thread(build, settings)
+    except InvalidBundle as error:
+        logger.error("%s", error, extra={"action": "refused"})
+        await server.cleanup()
+        return EXIT_WRONG_SETTINGS
     health.checks = {"kafka": _kafka_check(worker), "intake": _intake_check(worker)}
     health.liveness = lambda: worker.consumer.dead_because(_SILENCE_SECONDS)
     await asyncio.to_thread(_start, worker)

@@ -1,12 +1,14 @@
 """The model bundle: what turns pages into probabilities, as one folder with a name and a version.
 
 Owns bundle.json, the lexicon files and the fitted numbers, and what is said when they are wrong. A bundle
-is named by `default`, by a folder, or by a hub name whose repository holds the same files; see docs/models.md.
+is named by `default` or `production` (which come with the worker), by a folder, or by a hub name whose
+repository holds the same files; see docs/models.md.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,11 +28,11 @@ from classifier_worker.models.look import LookTower, LookTowerConfig, load_look_
 from classifier_worker.models.text import TextTower, TextTowerConfig
 from classifier_worker.models.weights import InvalidBundle
 
-DEFAULT_BUNDLE: Final = "default"
 #: libyaml's parser where PyYAML was built with it: a lexicon loads in 0.1 s instead of 1 s
 _YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Config = TypeVar("_Config", TextTowerConfig, LookTowerConfig)
 _BUNDLES: Final = Path(__file__).parents[1] / "bundles"
+_SHIPPED: Final = ("default", "production")
 #: Channels that bundle.json may weigh; evidence.py says what each measures.
 CHANNELS: Final = ("body", "title", "cues", "heading", "name", "structure", "look")
 
@@ -95,30 +97,47 @@ def load_bundle(reference: str, *, device: torch.device | str = "cpu", is_fitted
         config = read_config(folder)
         cues = CueIndex(read_lexicon(folder / config.lexicon))
         fitted = _read_fitted(folder, config, cues) if is_fitted else {}
-        text = TextTower(config.text, folder=folder, device=target)
-        look = load_look_tower(config.look, folder=folder, device=target)
+        with _loading(config.text.weights):
+            text = TextTower(config.text, folder=folder, device=target)
+        with _loading(config.look.weights):
+            look = load_look_tower(config.look, folder=folder, device=target)
     except InvalidBundle as error:
         raise InvalidBundle(f"model bundle {reference!r}: {error}") from error
-    except (OSError, ValueError, RuntimeError) as error:  # what transformers and timm raise for weights they cannot get
-        raise InvalidBundle(f"model bundle {reference!r}: its weights cannot be loaded: {error}") from error
     return Bundle(config=config, cues=cues, fitted=fitted, text=text, look=look)
 
 
+@contextmanager
+def _loading(weights: str) -> Iterator[None]:
+    """Say which weights are meant by what transformers, timm and the hub raise for those they cannot get."""
+    try:
+        yield
+    except InvalidBundle:
+        raise
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise InvalidBundle(f"the weights {weights!r} cannot be loaded: {_first_sentence(error)}") from error
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()
+
+
 def _locate(reference: str) -> Path:
-    if reference == DEFAULT_BUNDLE:
-        return _BUNDLES / DEFAULT_BUNDLE
+    if reference in _SHIPPED:
+        return _BUNDLES / reference
     folder = Path(reference)
     if folder.is_dir():
         return folder
     if reference.startswith((".", "/", "~")) or reference.count("/") != 1:
         raise InvalidBundle(
-            f"model bundle {reference!r}: no such folder; give 'default', a folder with a bundle.json, or a hub name"
+            f"model bundle {reference!r}: no such folder; give {' or '.join(map(repr, _SHIPPED))},"
+            " a folder with a bundle.json, or a hub name"
         )
     try:
         return Path(snapshot_download(reference))
     except (OSError, ValueError) as error:
         raise InvalidBundle(
-            f"model bundle {reference!r} is neither a folder nor to be had from the model hub: {error}"
+            f"model bundle {reference!r} is neither a folder nor to be had from the model hub: {_first_sentence(error)}"
         ) from error
 
 
