@@ -62,6 +62,8 @@ class Categories:
         self._known: OrderedDict[str, Category] = OrderedDict()
         self._by_phrase: dict[str, set[int]] = {}
         self._by_word: dict[str, set[int]] = {}
+        self._rarities: dict[str, float] = {}
+        self._contents: list[list[tuple[set[str], float]]] = []  #: words and rarity of each name of each entry
         self.entry_names: Vectors = np.zeros((0, 0), dtype=np.float32)
         self.entry_vectors: Vectors = np.zeros((0, 0), dtype=np.float32)
 
@@ -70,8 +72,13 @@ class Categories:
         for number, entry in enumerate(self._cues.entries):
             for phrase in entry.synonyms:
                 self._by_phrase.setdefault(_key(phrase), set()).add(number)
-            for word in set().union(*map(_content, (entry.name, *entry.synonyms))):
+            named = [words for words in map(_content, (entry.name, *entry.synonyms)) if words]
+            self._contents.append([(words, 0.0) for words in named])
+            for word in set().union(*named):
                 self._by_word.setdefault(word, set()).add(number)
+        count = len(self._cues.entries) + 1
+        self._rarities = {word: math.log(count / (len(owners) + 0.5)) for word, owners in self._by_word.items()}
+        self._contents = [[(words, self._rarity(words)) for words, _ in names] for names in self._contents]
         for number, entry in enumerate(self._cues.entries):
             self._by_phrase[_key(entry.name)] = {number}
         both = self.encode_lexicon() if entry_vectors is None else entry_vectors
@@ -146,17 +153,18 @@ class Categories:
     def _overlap(self, name: str) -> Vectors:
         """Return how far each entry's best name has the same words (E,): Dice's coefficient, rare words heavier."""
         words = _content(name)
+        own = self._rarity(words)
         scores = np.zeros(len(self._cues.entries), dtype=np.float32)
         for number in set().union(*(self._by_word.get(word, ()) for word in words)):
-            entry = self._cues.entries[number]
-            for other in map(_content, (entry.name, *entry.synonyms)):
-                both = 2 * self._rarity(words & other) / max(self._rarity(words) + self._rarity(other), 1e-6)
-                scores[number] = max(scores[number], both)
+            for other, rarity in self._contents[number]:
+                if common := words & other:
+                    both = 2 * self._rarity(common) / (own + rarity)
+                    scores[number] = max(scores[number], both)
         return scores
 
     def _rarity(self, words: Collection[str]) -> float:
-        count = len(self._cues.entries) + 1
-        return sum(math.log(count / (len(self._by_word.get(word, ())) + 0.5)) for word in words)
+        most = math.log((len(self._cues.entries) + 1) / 0.5)  # of a word that no entry has
+        return sum([self._rarities.get(word, most) for word in words])
 
     def _inside(self, name: str) -> set[int]:
         """Return the entries whose phrase is the longest run of words within `name`, the last of several runs."""
