@@ -212,6 +212,7 @@ class Projector:
                 claims[partition] = self._store.restart(partition, claim, low)
         begin = [TopicPartition(topic, number, claims[topic, number].next_offset) for topic, number in claims]
         self._consumer.incremental_assign(begin)
+        self._consumer.resume(begin)  # librdkafka keeps a pause while a partition is away
         self._claims |= claims
         self._unclaimed -= claims.keys()
 

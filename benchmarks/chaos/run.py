@@ -1,0 +1,119 @@
+"""One run: clients and faults together, then peace, then the account."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmarks.chaos import evidence
+from benchmarks.chaos.evidence import Watch
+from benchmarks.chaos.faults import Faults
+from benchmarks.chaos.invariants import (
+    ELSEWHERE_SLACK_SECONDS,
+    INVARIANTS,
+    Evidence,
+    Figures,
+    figures_of,
+    offences_of,
+)
+from benchmarks.chaos.schedule import Fault
+from benchmarks.chaos.system import SESSION_SECONDS, System
+from benchmarks.chaos.traffic import Offence, Traffic, new_tenants
+
+_runs = itertools.count(1)
+_PROGRESS_SECONDS = 10.0
+_SHOWN_OFFENCES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much traffic, and for how long the system may take to come to rest after the storm."""
+
+    seed: int
+    jobs: int
+    per_second: float
+    settle_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a run came to."""
+
+    plan: Plan
+    offences: list[Offence]
+    figures: Figures
+    evidence: Evidence
+    seconds: float
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+async def run(system: System, plan: Plan, faults: Iterable[Fault], *, is_told: bool = False) -> Account:
+    """Post the plan's jobs while the faults happen, wait until all is quiet, and judge."""
+    began = time.monotonic()
+    stack = system.stack
+    tenants = new_tenants(stack["postgres_dsn"], f"{plan.seed}-{next(_runs)}")
+    storm, ended = Faults(system), asyncio.Event()
+    async with Traffic(stack["url"], tenants, plan.seed) as traffic, Watch(system) as watch:
+        telling = asyncio.create_task(_tell(traffic, storm, plan) if is_told else asyncio.sleep(0))
+        raging = asyncio.create_task(storm.run(faults, ended))
+        await traffic.post_all(plan.jobs, plan.per_second)
+        ended.set()
+        await raging
+        await traffic.all_ended(plan.settle_seconds)
+        await traffic.look_at_all()
+        telling.cancel()
+    left = await asyncio.to_thread(evidence.gather, system, [tenant.name for tenant in tenants])
+    seen = Evidence(traffic.seen, storm.done, watch.watched, left)
+    return Account(plan, offences_of(seen), figures_of(seen), seen, time.monotonic() - began)
+
+
+async def _tell(traffic: Traffic, storm: Faults, plan: Plan) -> None:
+    began, told = time.monotonic(), 0
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        seen = traffic.seen
+        ended = len(seen.jobs) - len(seen.unended)
+        fresh, told = storm.done.said[told:], len(storm.done.said)
+        print(
+            f"{time.monotonic() - began:6.0f} s  {len(seen.jobs)} of {plan.jobs} accepted, {ended} ended,"
+            f" {len(seen.offences)} offences seen; {'; '.join(fresh)}",
+            flush=True,
+        )
+
+
+def _lines(account: Account) -> list[str]:
+    figures, evidence = account.figures, account.evidence
+    lines = [
+        f"{figures.jobs} jobs, {len(evidence.done.said)} faults, {account.seconds:.0f} s, seed {account.plan.seed}"
+    ]
+    lines.append(f"POST {_counted(evidence.seen.posts)}; GET {_counted(evidence.seen.gets)}")
+    lines.append(
+        f"failed jobs: {_counted(figures.failed) or 'none'}; jobs without an answer: {figures.unanswered_jobs}"
+    )
+    lines.append(f"objects of no job: {figures.orphans}; most in flight: {evidence.watched.most_in_flight:g}")
+    lines.append(
+        f"started per job {figures.starts_per_job:.3f} (most {figures.most_starts});"
+        f" repeated terminal events {figures.repeated_ends}"
+    )
+    exits = sorted(seconds for _, seconds in evidence.done.exits)
+    lines.append(f"{len(exits)} SIGTERMs of services, the slowest exit {exits[-1] if exits else 0.0:.1f} s")
+    elsewhere = sorted(figures.elsewhere_seconds)
+    limit = SESSION_SECONDS + ELSEWHERE_SLACK_SECONDS
+    lines.append(
+        f"from a worker's SIGKILL to its jobs elsewhere: {', '.join(f'{s:.1f}' for s in elsewhere) or 'not seen'} s"
+        f" (at most {limit:g}; undisturbed kills only)"
+    )
+    for invariant, sentence in INVARIANTS.items():
+        offences = [offence for offence in account.offences if offence.invariant == invariant]
+        lines.append(f"{invariant:10} {sentence}: {len(offences)} violated")
+        lines += [f"           {one.job_id} {one.what}" for one in offences[:_SHOWN_OFFENCES]]
+    lines.append(f"{len(account.offences)} violated")
+    return lines
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} x {name}" for name, count in counts.most_common())
