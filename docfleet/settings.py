@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
     fault_at: str | None = Field(
         None,
-        description="For fault tests only: `step:count` kills the process when it comes to that step the count-th time.",
+        description="For fault tests only: `step:count` kills the process when it reaches that step so many times.",
     )
 
     @field_validator("fault_at")

@@ -5,10 +5,10 @@
 Starts `docfleet up` with two workers whose model is simulated (`simulated@1` in every result; all else is real), posts
 small documents over HTTP for several tenants, looks at the jobs all the time, and every few seconds sends SIGKILL,
 SIGTERM or SIGSTOP to one of its processes, Kafka, PostgreSQL and the object store included, lets a worker join and
-leave, or says old messages again. When all jobs are posted the storm ends; when all is quiet the invariants are counted,
-each on a line, offences with their job ids. A seed gives the same schedule of faults; when a process is hit by it in its
-work is the machine's. The last line is `0 violated` and the exit code 0, or the number of offences and 1; then the data
-dir with all logs is kept.
+leave, or says old messages again. When all jobs are posted the storm ends; when all is quiet the invariants are
+counted, each on a line, offences with their job ids. A seed gives the same schedule of faults; where in its work a
+process is hit is the machine's. The last line is `0 violated` and the exit code 0, or the number of offences and 1;
+then the data dir with all logs is kept.
 """
 
 import argparse

@@ -90,7 +90,7 @@ class Faults:
         began = time.monotonic()
         # SIGTERM lets PostgreSQL wait for its clients, for ever; SIGINT is how it is stopped
         send(pid, signal.SIGINT if victim == "postgres" else signal.SIGTERM)
-        while is_alive(pid) and time.monotonic() - began < _LONGEST_EXIT_SECONDS:
+        while is_alive(pid) and time.monotonic() - began < _LONGEST_EXIT_SECONDS:  # noqa: ASYNC110  # nobody tells us
             await asyncio.sleep(0.05)
         if victim not in {"kafka", "postgres", "gcs"}:
             self.done.exits.append((victim, time.monotonic() - began))

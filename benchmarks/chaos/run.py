@@ -91,9 +91,7 @@ def _lines(account: Account) -> list[str]:
         f"{figures.jobs} jobs, {len(evidence.done.said)} faults, {account.seconds:.0f} s, seed {account.plan.seed}"
     ]
     lines.append(f"POST {_counted(evidence.seen.posts)}; GET {_counted(evidence.seen.gets)}")
-    lines.append(
-        f"failed jobs: {_counted(figures.failed) or 'none'}; jobs without an answer: {figures.unanswered_jobs}"
-    )
+    lines.append(f"failed jobs: {_counted(figures.failed)}; jobs without an answer: {figures.unanswered_jobs}")
     lines.append(f"objects of no job: {figures.orphans}; most in flight: {evidence.watched.most_in_flight:g}")
     lines.append(
         f"started per job {figures.starts_per_job:.3f} (most {figures.most_starts});"
@@ -116,4 +114,4 @@ def _lines(account: Account) -> list[str]:
 
 
 def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} x {name}" for name, count in counts.most_common())
+    return ", ".join(f"{count} x {name}" for name, count in counts.most_common()) or "none"

@@ -104,7 +104,7 @@ async def running(
     """Run a stack, ready, and end it with the block; it dies with this thread in any case."""
     kept = {name: text for name, text in os.environ.items() if name not in {*_NOT_OURS, *COMMAND_VARIABLES}}
     environment = kept | ENVIRONMENT | dict(settings or {})
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # once, before anything runs
     shown = data_dir.parent / f"{data_dir.name}.log"
     argv = [sys.executable, "-m", "docfleet.cli", "up", "--port", "0"]
     argv += ["--data-dir", str(data_dir), "--workers", str(workers)]

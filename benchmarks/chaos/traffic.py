@@ -133,14 +133,14 @@ class Traffic:
     async def all_ended(self, within_seconds: float) -> bool:
         """Wait until the clients have seen the end of every job."""
         deadline = time.monotonic() + within_seconds
-        while self.seen.unended and time.monotonic() < deadline:
+        while self.seen.unended and time.monotonic() < deadline:  # noqa: ASYNC110  # many pollers bring it about
             await asyncio.sleep(0.2)
         return not self.seen.unended
 
     async def look_at_all(self) -> None:
         """Look at every job once more, and until there is an answer."""
         for job in list(self.seen.jobs.values()):
-            while not await self._look(job):
+            while not await self._look(job):  # noqa: ASYNC110  # the system has to come back
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _post(self, tenant: Tenant, document: bytes, idempotency_key: str | None) -> None:
