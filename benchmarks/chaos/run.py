@@ -29,12 +29,13 @@ _SHOWN_OFFENCES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much traffic, and for how long the system may take to come to rest after the storm."""
+    """How much traffic, how long the system may take to come to rest after the storm, and how long posting may."""
 
     seed: int
     jobs: int
     per_second: float
     settle_seconds: float = 300.0
+    within_seconds: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,16 @@ async def run(system: System, plan: Plan, faults: Iterable[Fault], *, is_told: b
     async with Traffic(stack["url"], tenants, plan.seed) as traffic, Watch(system) as watch:
         telling = asyncio.create_task(_tell(traffic, storm, plan) if is_told else asyncio.sleep(0))
         raging = asyncio.create_task(storm.run(faults, ended))
-        await traffic.post_all(plan.jobs, plan.per_second)
+        try:
+            async with asyncio.timeout(plan.within_seconds):
+                await traffic.post_all(plan.jobs, plan.per_second)
+        except TimeoutError:
+            what = f"only {len(traffic.seen.jobs)} posts were accepted within {plan.within_seconds:.0f} s"
+            traffic.seen.offences.append(Offence("HTTP", "", what))
         ended.set()
         await raging
         await traffic.all_ended(plan.settle_seconds)
-        await traffic.look_at_all()
+        await traffic.look_at_all(plan.settle_seconds)
         telling.cancel()
     left = await asyncio.to_thread(evidence.gather, system, [tenant.name for tenant in tenants])
     seen = Evidence(traffic.seen, storm.done, watch.watched, left)
@@ -87,9 +93,7 @@ async def _tell(traffic: Traffic, storm: Faults, plan: Plan) -> None:
 
 def _lines(account: Account) -> list[str]:
     figures, evidence = account.figures, account.evidence
-    lines = [
-        f"{figures.jobs} jobs, {len(evidence.done.said)} faults, {account.seconds:.0f} s, seed {account.plan.seed}"
-    ]
+    lines = [f"{figures.jobs} of {account.plan.jobs} jobs, {len(evidence.done.said)} faults, {account.seconds:.0f} s"]
     lines.append(f"POST {_counted(evidence.seen.posts)}; GET {_counted(evidence.seen.gets)}")
     lines.append(f"failed jobs: {_counted(figures.failed)}; jobs without an answer: {figures.unanswered_jobs}")
     lines.append(f"objects of no job: {figures.orphans}; most in flight: {evidence.watched.most_in_flight:g}")
@@ -109,7 +113,7 @@ def _lines(account: Account) -> list[str]:
         offences = [offence for offence in account.offences if offence.invariant == invariant]
         lines.append(f"{invariant:10} {sentence}: {len(offences)} violated")
         lines += [f"           {one.job_id} {one.what}" for one in offences[:_SHOWN_OFFENCES]]
-    lines.append(f"{len(account.offences)} violated")
+    lines.append(f"seed {account.plan.seed}: {len(account.offences)} violated")
     return lines
 
 

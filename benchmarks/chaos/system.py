@@ -1,14 +1,13 @@
 """The system under test: a `docfleet up` of its own data dir, and what signals can be sent into it."""
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ STOP_DEADLINE_SECONDS: Final = 8.0
 MAX_JOBS_IN_FLIGHT: Final = 16
 #: Small documents, an answer that costs no processor time, and limits that are met within minutes.
 ENVIRONMENT: Final = {
-    "DOCFLEET_SIMULATED_MODEL_SECONDS": "0.02",
+    "DOCFLEET_SIMULATED_MODEL_SECONDS": "0.03",
     "DOCFLEET_READERS": "2",
     "DOCFLEET_OCR": "false",
     "DOCFLEET_STRUCTURE_PAGES": "0",
@@ -97,14 +96,12 @@ class System:
             self._extra = None
 
 
-@asynccontextmanager
-async def running(
-    data_dir: Path, *, workers: int = 2, settings: Mapping[str, str] | None = None
-) -> AsyncIterator[System]:
+@contextmanager
+def running(data_dir: Path, *, workers: int = 2, settings: Mapping[str, str] | None = None) -> Iterator[System]:
     """Run a stack, ready, and end it with the block; it dies with this thread in any case."""
     kept = {name: text for name, text in os.environ.items() if name not in {*_NOT_OURS, *COMMAND_VARIABLES}}
     environment = kept | ENVIRONMENT | dict(settings or {})
-    data_dir.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # once, before anything runs
+    data_dir.mkdir(parents=True, exist_ok=True)
     shown = data_dir.parent / f"{data_dir.name}.log"
     argv = [sys.executable, "-m", "docfleet.cli", "up", "--port", "0"]
     argv += ["--data-dir", str(data_dir), "--workers", str(workers)]
@@ -115,7 +112,7 @@ async def running(
         while not _says_ready(shown):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"docfleet up is not ready:\n{tail(shown, lines=40)}")
-            await asyncio.sleep(0.1)
+            time.sleep(0.1)
         yield system
     finally:
         system.end_extra_worker(is_killed=True)

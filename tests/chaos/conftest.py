@@ -1,0 +1,14 @@
+"""Fixtures only: one local stack for the storms, started when the first asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.chaos import system
+from benchmarks.chaos.system import System
+
+
+@pytest.fixture(scope="session")
+def stormy_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with system.running(tmp_path_factory.mktemp("chaos") / "data") as running:
+        yield running
