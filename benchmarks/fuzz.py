@@ -41,7 +41,7 @@ _SLACK_SHARE: Final = 1.1
 _PARENT_GROWTH_BYTES: Final = 64 << 20
 _LARGEST_SEED_BYTES: Final = 1 << 20
 _SLOWEST: Final = 5
-_OCR_EVERY: Final = 12  #: OCR costs a hundred times what all else costs
+OCR_EVERY: Final = 12  #: OCR costs a hundred times what all else costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +123,9 @@ def seeds_of(corpus: Path | None) -> list[bytes]:
     return seeds + made
 
 
-def request_of(rng: random.Random, number: int) -> ReadRequest:
+def request_of(rng: random.Random, number: int, ocr_every: int) -> ReadRequest:
     """Return how a file is read: as the worker does, with more or less structure, a few with OCR."""
-    return ReadRequest(structure_pages=rng.choice((0, 1, 1, 4)), ocr=number % _OCR_EVERY == 0)
+    return ReadRequest(structure_pages=rng.choice((0, 1, 1, 4)), ocr=bool(ocr_every) and number % ocr_every == 0)
 
 
 def fault_of(error: Exception) -> str:
@@ -148,15 +148,16 @@ def outcome_of(result: Document | DocfleetError) -> str:
 
 
 class Fuzzer:
-    """Feeds one pool; `run` may be called several times."""
+    """Feeds one pool; every `ocr_every`-th file may be read by OCR, none where it is 0."""
 
-    def __init__(self, pool: ReaderPool, seeds: Sequence[bytes], seed: int) -> None:
+    def __init__(self, pool: ReaderPool, seeds: Sequence[bytes], seed: int, *, ocr_every: int = OCR_EVERY) -> None:
         self._pool = pool
         self._seeds = seeds
+        self._ocr_every = ocr_every
         self.report = Report(seed)
 
     def run(self, numbers: range) -> Report:
-        """Read these files and return what was seen of all so far."""
+        """Read these files and return what was seen."""
         peak = PeakMemory(self._pool)
         peak.start()
         tenth = numbers[len(numbers) // 10] if len(numbers) > 1 else numbers.start
@@ -182,7 +183,7 @@ class Fuzzer:
 
     def _read(self, number: int) -> None:
         data, rng, made_by = mutated(self.report.seed, number, self._seeds)
-        request = request_of(rng, number)
+        request = request_of(rng, number, self._ocr_every)
         began = time.monotonic()
         fault = ""
         try:
@@ -192,7 +193,7 @@ class Fuzzer:
         except Exception as error:
             outcome, fault = "an exception", fault_of(error)
         seconds = time.monotonic() - began
-        if seconds > LIMITS.document_seconds + _SLACK_SECONDS:
+        if seconds > self._pool.limits.document_seconds + _SLACK_SECONDS:
             fault = fault or f"took {seconds:.1f} s"
         report = self.report
         report.files += 1
@@ -206,7 +207,7 @@ class Fuzzer:
         report.child_peak_bytes = max(report.child_peak_bytes, child_bytes)
         report.parent_bytes = (before_bytes, _resident_bytes())
         faults = []
-        if child_bytes > _SLACK_SHARE * LIMITS.memory_bytes:
+        if child_bytes > _SLACK_SHARE * self._pool.limits.memory_bytes:
             faults.append(f"a child took {child_bytes / 1e6:.0f} MB")
         if report.parent_bytes[1] - before_bytes > _PARENT_GROWTH_BYTES:
             faults.append(f"the parent grew from {before_bytes / 1e6:.0f} to {report.parent_bytes[1] / 1e6:.0f} MB")

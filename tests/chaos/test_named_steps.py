@@ -50,7 +50,8 @@ def opened(
 def fallen(opened: Scene) -> Fallen:
     """Start everybody, post to each doomed producer and then to the healthy one until all the doomed are dead."""
     healthy = [opened.start(module) for module in ("producer_api", "status_service", "classifier_worker")]
-    doomed = {step: opened.doomed("producer_api", step) for step in PRODUCER_STEPS}
+    # their relays keep still, so that each dies over its own post
+    doomed = {step: opened.doomed("producer_api", step, relay_interval_seconds="600") for step in PRODUCER_STEPS}
     doomed |= {step: opened.doomed("status_service", step) for step in STATUS_STEPS}
     doomed |= {step: opened.doomed("classifier_worker", step) for step in WORKER_STEPS}
     # the model of this one never answers in time, which is a passing failure
