@@ -28,7 +28,7 @@ _REPLAYED_AT_ONCE: Final = 5
 class Done:
     """What was done to the system, and how long polite stops took."""
 
-    said: list[str] = field(default_factory=list)
+    said: list[tuple[float, str]] = field(default_factory=list)  #: (seconds since the epoch, fault)
     worker_kills: list[float] = field(default_factory=list)  #: seconds since the epoch
     disturbed: list[tuple[float, float]] = field(default_factory=list)  #: from, to: anything else was going on
     exits: list[tuple[str, float]] = field(default_factory=list)  #: (service, seconds from SIGTERM to its end)
@@ -69,7 +69,7 @@ class Faults:
 
     async def _signal(self, fault: Fault) -> None:
         pid = self._pid_of(fault)
-        self.done.said.append(f"{time.strftime('%H:%M:%S')} {fault} ({pid or 'is down'})")
+        self._note(str(fault) if pid else f"{fault} (is down)")
         if pid is None:
             return
         if fault.kind is Kind.KILL:
@@ -109,7 +109,7 @@ class Faults:
             send(pid, signal.SIGCONT)
 
     async def _join(self, fault: Fault) -> None:
-        self.done.said.append(f"{time.strftime('%H:%M:%S')} {fault}")
+        self._note(str(fault))
         self._system.end_extra_worker(is_killed=True)
         self._system.start_extra_worker()
         await asyncio.sleep(fault.for_seconds)
@@ -124,7 +124,10 @@ class Faults:
                 keys = []
             if topic == JOBS.name:
                 self.done.replayed_jobs.update(keys)
-            self.done.said.append(f"{time.strftime('%H:%M:%S')} replay {len(keys)} messages of {topic}")
+            self._note(f"replay {len(keys)} messages of {topic}")
+
+    def _note(self, what: str) -> None:
+        self.done.said.append((time.time(), what))
 
 
 def replay(servers: str, topic: str, choice: float) -> list[str]:

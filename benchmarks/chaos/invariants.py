@@ -59,7 +59,9 @@ class Figures:
     unanswered_jobs: int  #: rows of the run whose client never got the 202
     orphans: int  #: objects of no job
     failed: Counter[str]  #: jobs by error code
-    starts_per_job: float
+    starts_per_job: float  #: of the jobs that were not replayed
+    repeated_starts: int  #: of these: starts beyond the first of each
+    repeated_after: Counter[str]  #: these by the first fault between the start before and the repetition
     most_starts: int
     repeated_ends: int  #: terminal events beyond the first of each job; harmless where they say the same
     elsewhere_seconds: list[float]  #: from an undisturbed worker's SIGKILL to the last of its jobs running elsewhere
@@ -94,6 +96,8 @@ def figures_of(evidence: Evidence) -> Figures:
         orphans=len(left.objects) - sum(object_of(job_id) in left.objects for job_id in left.rows),
         failed=failed,
         starts_per_job=sum(own.values()) / max(1, len(own)),
+        repeated_starts=sum(own.values()) - len(own),
+        repeated_after=Counter(_causes(told, done)),
         most_starts=max(starts.values(), default=0),
         repeated_ends=sum(ends.values()) - len(ends),
         elsewhere_seconds=list(_elsewhere(told, done)),
@@ -206,6 +210,18 @@ def _elsewhere(told: Iterable[Said], done: Done) -> Iterator[float]:
         window = (killed_at - SESSION_SECONDS, killed_at + (max(again) if again else 0.0))
         if again and not any(begin < window[1] and end > window[0] for begin, end in done.disturbed):
             yield max(again)
+
+
+def _causes(told: Iterable[Said], done: Done) -> Iterator[str]:
+    """Return, for each repeated start of a job that was not replayed, the fault that came first after the one before."""
+    last_start: dict[str, float] = {}
+    for said in told:
+        if isinstance(said.event, events.ClassificationStarted) and said.job_id not in done.replayed_jobs:
+            before = last_start.get(said.job_id)
+            last_start[said.job_id] = said.at
+            if before is not None:
+                faults = [what for at, what in done.said if before - 1.0 < at < said.at]
+                yield " ".join(faults[0].split()[:2]) if faults else "none"
 
 
 def _ends(left: Left) -> dict[str, list[events.Event]]:

@@ -83,7 +83,8 @@ async def _tell(traffic: Traffic, storm: Faults, plan: Plan) -> None:
         await asyncio.sleep(_PROGRESS_SECONDS)
         seen = traffic.seen
         ended = len(seen.jobs) - len(seen.unended)
-        fresh, told = storm.done.said[told:], len(storm.done.said)
+        fresh = [f"{time.strftime('%H:%M:%S', time.localtime(at))} {what}" for at, what in storm.done.said[told:]]
+        told = len(storm.done.said)
         print(
             f"{time.monotonic() - began:6.0f} s  {len(seen.jobs)} of {plan.jobs} accepted, {ended} ended,"
             f" {len(seen.offences)} offences seen; {'; '.join(fresh)}",
@@ -101,6 +102,7 @@ def _lines(account: Account) -> list[str]:
         f"started per job {figures.starts_per_job:.3f} (most {figures.most_starts});"
         f" repeated terminal events {figures.repeated_ends}"
     )
+    lines.append(f"starts repeated after: {_counted(figures.repeated_after)}")
     exits = sorted(seconds for _, seconds in evidence.done.exits)
     lines.append(f"{len(exits)} SIGTERMs of services, the slowest exit {exits[-1] if exits else 0.0:.1f} s")
     elsewhere = sorted(figures.elsewhere_seconds)

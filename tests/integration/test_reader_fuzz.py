@@ -1,4 +1,4 @@
-"""Damaged documents end in a result or a clear error, and harm nobody; `python -m benchmarks.fuzz` reads more of them."""
+"""Damaged documents end in a result or a clear error and harm nobody; `python -m benchmarks.fuzz` reads more."""
 
 from benchmarks import fuzz
 from benchmarks.mutations import MUTATIONS, mutated
