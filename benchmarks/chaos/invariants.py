@@ -107,7 +107,7 @@ def figures_of(evidence: Evidence) -> Figures:
 def _not_ended(seen: Seen, left: Left) -> Iterator[Offence]:
     for job_id in seen.unended:
         yield Offence("I1", job_id, f"its client has seen {seen.jobs[job_id].status} last")
-    for job_id in seen.jobs.keys() - left.rows.keys():
+    for job_id in sorted(seen.jobs.keys() - left.rows.keys()):
         yield Offence("I1", job_id, "there is no row of it")
     ended = {said.job_id for said in left.of(EVENTS.name) if isinstance(said.event, _ENDS)}
     for job_id, row in left.rows.items():
@@ -213,7 +213,7 @@ def _elsewhere(told: Iterable[Said], done: Done) -> Iterator[float]:
 
 
 def _causes(told: Iterable[Said], done: Done) -> Iterator[str]:
-    """Return, for each repeated start of a job that was not replayed, the fault that came first after the one before."""
+    """Return, for each repeated start of a job that was not replayed, the first fault since the start before."""
     last_start: dict[str, float] = {}
     for said in told:
         if isinstance(said.event, events.ClassificationStarted) and said.job_id not in done.replayed_jobs:

@@ -137,10 +137,14 @@ class Traffic:
             await asyncio.sleep(0.2)
         return not self.seen.unended
 
-    async def look_at_all(self) -> None:
-        """Look at every job once more, and until there is an answer."""
+    async def look_at_all(self, within_seconds: float) -> None:
+        """Look at every job once more; one about which there is no answer by then is an offence."""
+        deadline = time.monotonic() + within_seconds
         for job in list(self.seen.jobs.values()):
-            while not await self._look(job):  # noqa: ASYNC110  # the system has to come back
+            while not await self._look(job):
+                if time.monotonic() > deadline:
+                    self._offend("HTTP", job, "it cannot be looked at when all is quiet")
+                    break
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _post(self, tenant: Tenant, document: bytes, idempotency_key: str | None) -> None:
