@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from benchmarks.chaos import schedule, system
-from benchmarks.chaos.run import Plan, run
+from benchmarks.chaos.run import Plan, run, scheduled
 
 
 def one(options: argparse.Namespace, seed: int, folder: Path, within_seconds: float) -> int:
@@ -36,7 +36,7 @@ def one(options: argparse.Namespace, seed: int, folder: Path, within_seconds: fl
     faults = schedule.storm(seed, every_seconds=options.kill_every, session_seconds=system.SESSION_SECONDS)
     print(f"seed {seed}: {options.jobs} jobs at {options.rate:g}/s, a fault every {options.kill_every:g} s", flush=True)
     with system.running(folder) as running:
-        account = asyncio.run(run(running, plan, faults, is_told=True))
+        account = asyncio.run(run(running, plan, scheduled(faults), is_told=True))
     print(account, flush=True)
     return len(account.offences)
 

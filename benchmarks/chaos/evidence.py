@@ -108,6 +108,7 @@ class Left:
     said: list[Said]  #: all messages of all topics, in the order of each partition
     rows: dict[str, dict[str, Any]]  #: of the run's tenants, by job id
     objects: set[str]
+    orphans: set[str]  #: objects of no job, whoever posted
 
     def of(self, topic: str) -> list[Said]:
         """Return the messages of one topic."""
@@ -119,8 +120,10 @@ def gather(system: System, tenants: Collection[str]) -> Left:
     stack = system.stack
     with psycopg.connect(stack["postgres_dsn"], row_factory=psycopg.rows.dict_row) as connection:
         rows = connection.execute("select * from jobs where tenant_id = any(%s)", [list(tenants)]).fetchall()
+        known = {object_of(str(row["job_id"])) for row in connection.execute("select job_id from jobs").fetchall()}
+    objects = _objects(stack["gcs_endpoint"], stack["gcs_bucket"])
     said = [message for topic in (JOBS, RETRY, DLQ, EVENTS) for message in _messages(system, topic.name)]
-    return Left(said, {str(row["job_id"]): row for row in rows}, _objects(stack["gcs_endpoint"], stack["gcs_bucket"]))
+    return Left(said, {str(row["job_id"]): row for row in rows}, objects, objects - known)
 
 
 def object_of(job_id: str) -> str:

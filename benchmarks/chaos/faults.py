@@ -110,10 +110,9 @@ class Faults:
 
     async def _join(self, fault: Fault) -> None:
         self._note(str(fault))
-        self._system.end_extra_worker(is_killed=True)
-        self._system.start_extra_worker()
+        worker = self._system.start_extra_worker()
         await asyncio.sleep(fault.for_seconds)
-        await asyncio.to_thread(lambda: self._system.end_extra_worker(is_killed=fault.choice < 0.5))
+        await asyncio.to_thread(lambda: self._system.end_extra_worker(worker, is_killed=fault.choice < 0.5))
 
     def _replay(self, choice: float) -> None:
         servers = self._system.stack["kafka_bootstrap_servers"]

@@ -93,7 +93,7 @@ def figures_of(evidence: Evidence) -> Figures:
     return Figures(
         jobs=len(evidence.seen.jobs),
         unanswered_jobs=len(left.rows.keys() - evidence.seen.jobs.keys()),
-        orphans=len(left.objects) - sum(object_of(job_id) in left.objects for job_id in left.rows),
+        orphans=len(left.orphans),
         failed=failed,
         starts_per_job=sum(own.values()) / max(1, len(own)),
         repeated_starts=sum(own.values()) - len(own),

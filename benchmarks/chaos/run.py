@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from benchmarks.chaos import evidence
@@ -52,15 +52,24 @@ class Account:
         return "\n".join(_lines(self))
 
 
-async def run(system: System, plan: Plan, faults: Iterable[Fault], *, is_told: bool = False) -> Account:
-    """Post the plan's jobs while the faults happen, wait until all is quiet, and judge."""
+#: What is done to the system; it ends some time after the event is set.
+Storm = Callable[[Faults, asyncio.Event], Awaitable[None]]
+
+
+def scheduled(schedule: Iterable[Fault]) -> Storm:
+    """Return the storm of these faults, each in its time."""
+    return lambda faults, ended: faults.run(schedule, ended)
+
+
+async def run(system: System, plan: Plan, storm: Storm, *, is_told: bool = False) -> Account:
+    """Post the plan's jobs while the storm is on, wait until all is quiet, and judge."""
     began = time.monotonic()
     stack = system.stack
     tenants = new_tenants(stack["postgres_dsn"], f"{plan.seed}-{next(_runs)}")
-    storm, ended = Faults(system), asyncio.Event()
+    faults, ended = Faults(system), asyncio.Event()
     async with Traffic(stack["url"], tenants, plan.seed) as traffic, Watch(system) as watch:
-        telling = asyncio.create_task(_tell(traffic, storm, plan) if is_told else asyncio.sleep(0))
-        raging = asyncio.create_task(storm.run(faults, ended))
+        telling = asyncio.create_task(_tell(traffic, faults, plan) if is_told else asyncio.sleep(0))
+        raging = asyncio.ensure_future(storm(faults, ended))
         try:
             async with asyncio.timeout(plan.within_seconds):
                 await traffic.post_all(plan.jobs, plan.per_second)
@@ -73,18 +82,18 @@ async def run(system: System, plan: Plan, faults: Iterable[Fault], *, is_told: b
         await traffic.look_at_all(plan.settle_seconds)
         telling.cancel()
     left = await asyncio.to_thread(evidence.gather, system, [tenant.name for tenant in tenants])
-    seen = Evidence(traffic.seen, storm.done, watch.watched, left)
+    seen = Evidence(traffic.seen, faults.done, watch.watched, left)
     return Account(plan, offences_of(seen), figures_of(seen), seen, time.monotonic() - began)
 
 
-async def _tell(traffic: Traffic, storm: Faults, plan: Plan) -> None:
+async def _tell(traffic: Traffic, faults: Faults, plan: Plan) -> None:
     began, told = time.monotonic(), 0
     while True:
         await asyncio.sleep(_PROGRESS_SECONDS)
         seen = traffic.seen
         ended = len(seen.jobs) - len(seen.unended)
-        fresh = [f"{time.strftime('%H:%M:%S', time.localtime(at))} {what}" for at, what in storm.done.said[told:]]
-        told = len(storm.done.said)
+        fresh = [f"{time.strftime('%H:%M:%S', time.localtime(at))} {what}" for at, what in faults.done.said[told:]]
+        told = len(faults.done.said)
         print(
             f"{time.monotonic() - began:6.0f} s  {len(seen.jobs)} of {plan.jobs} accepted, {ended} ended,"
             f" {len(seen.offences)} offences seen; {'; '.join(fresh)}",

@@ -47,7 +47,7 @@ class System:
     def __init__(self, data_dir: Path, environment: Mapping[str, str]) -> None:
         self.data_dir = data_dir
         self._environment = environment
-        self._extra: subprocess.Popen[bytes] | None = None
+        self._extras: set[subprocess.Popen[bytes]] = set()
 
     @property
     def stack(self) -> dict[str, Any]:
@@ -73,8 +73,8 @@ class System:
         """Return the log of a process."""
         return self.data_dir / "logs" / f"{name}.log"
 
-    def start_extra_worker(self) -> int:
-        """Start a worker that the stack knows nothing of, and return its pid."""
+    def start_extra_worker(self) -> "subprocess.Popen[bytes]":
+        """Start a worker that the stack knows nothing of."""
         stack = self.stack
         environment = dict(self._environment) | {
             "KAFKA_BOOTSTRAP_SERVERS": stack["kafka_bootstrap_servers"],
@@ -84,16 +84,22 @@ class System:
             "DOCFLEET_HTTP_PORT": str(free_port()),
         }
         program = Program("extra", [sys.executable, "-m", "classifier_worker"], environment)
-        self._extra = spawn(program, self.log_of("classifier_worker-extra"))
-        return self._extra.pid
+        worker = spawn(program, self.log_of("classifier_worker-extra"))
+        self._extras.add(worker)
+        return worker
 
-    def end_extra_worker(self, *, is_killed: bool) -> None:
-        """End that worker, if it runs. Blocks until it has ended."""
-        if self._extra is not None:
-            if is_killed:
-                self._extra.kill()
-            stop(self._extra, signal.SIGTERM, within_seconds=STOP_DEADLINE_SECONDS + 5.0)
-            self._extra = None
+    def end_extra_worker(self, worker: "subprocess.Popen[bytes]", *, is_killed: bool) -> None:
+        """End such a worker. Blocks until it has ended."""
+        if is_killed:
+            worker.kill()
+        stop(worker, signal.SIGTERM, within_seconds=STOP_DEADLINE_SECONDS + 5.0)
+        worker.wait()
+        self._extras.discard(worker)
+
+    def end_extra_workers(self) -> None:
+        """Kill those that still run."""
+        for worker in list(self._extras):
+            self.end_extra_worker(worker, is_killed=True)
 
 
 @contextmanager
@@ -115,7 +121,7 @@ def running(data_dir: Path, *, workers: int = 2, settings: Mapping[str, str] | N
             time.sleep(0.1)
         yield system
     finally:
-        system.end_extra_worker(is_killed=True)
+        system.end_extra_workers()
         stop(process, signal.SIGTERM, within_seconds=_STOP_SECONDS)
 
 
