@@ -7,13 +7,14 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 
 import requests
 
 from benchmarks.chaos import schedule
 from benchmarks.chaos.faults import Faults
 from benchmarks.chaos.run import Account, Plan, run, scheduled
-from benchmarks.chaos.schedule import NOBODY, READER, Fault, Kind
+from benchmarks.chaos.schedule import NOBODY, Fault, Kind
 from benchmarks.chaos.system import SESSION_SECONDS, System
 from tests.waiting import eventually
 
@@ -56,7 +57,7 @@ async def test_rolling_restart_repeats_no_end_and_few_starts(stormy_system: Syst
             await until(lambda worker=worker: is_ready(stormy_system, worker))
 
     await until(lambda: all(is_ready(stormy_system, worker) for worker in WORKERS))
-    account = await run(stormy_system, Plan(seed=2, jobs=80, per_second=10), restart_all)
+    account = await run(stormy_system, Plan(seed=2, jobs=60, per_second=8), restart_all)
     assert_nothing_violated(account)
     assert [service for service, _ in account.evidence.done.exits] == list(WORKERS)
     assert account.figures.repeated_ends == 0, str(account)
@@ -78,23 +79,19 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_after_its_session(stormy_sy
     assert max(account.figures.elsewhere_seconds) < SESSION_SECONDS + PATIENCE_SECONDS
 
 
-async def test_workers_that_come_and_go_repeated_events_and_a_slow_consumer_change_nothing(
-    stormy_system: System,
-) -> None:
-    faults = [
-        Fault(0.5, Kind.JOIN, NOBODY, 4.0, 0.9),
-        Fault(1.0, Kind.SLOW, "status_service", 4.0, 0.0),
-        Fault(3.0, Kind.REPLAY, NOBODY, 0.0, 0.3),
-        Fault(5.0, Kind.JOIN, NOBODY, 3.0, 0.1),
-        Fault(6.0, Kind.REPLAY, NOBODY, 0.0, 0.8),
-        Fault(7.0, Kind.KILL, READER, 0.0, 0.5),
-    ]
-    account = await run(stormy_system, Plan(seed=3, jobs=60, per_second=7), scheduled(faults))
-    assert_nothing_violated(account)
+#: Besides the random ones: a worker that joins and leaves, one that joins and dies, a slow consumer, repeated messages.
+CHOSEN = (
+    Fault(1.0, Kind.JOIN, NOBODY, 4.0, 0.9),
+    Fault(2.0, Kind.SLOW, "status_service", 3.0, 0.0),
+    Fault(4.0, Kind.REPLAY, NOBODY, 0.0, 0.3),
+    Fault(6.0, Kind.JOIN, NOBODY, 3.0, 0.1),
+    Fault(8.0, Kind.REPLAY, NOBODY, 0.0, 0.8),
+)
 
 
 async def test_random_storm_violates_nothing(stormy_system: System) -> None:
-    faults = schedule.storm(19, every_seconds=1.5, session_seconds=SESSION_SECONDS)
-    account = await run(stormy_system, Plan(seed=19, jobs=100, per_second=8, settle_seconds=120), scheduled(faults))
+    chance = islice(schedule.storm(1351, every_seconds=1.5, session_seconds=SESSION_SECONDS), 8)
+    faults = sorted([*chance, *CHOSEN], key=lambda fault: fault.at_seconds)
+    account = await run(stormy_system, Plan(seed=1351, jobs=90, per_second=7, settle_seconds=120), scheduled(faults))
     assert_nothing_violated(account)
-    assert len(account.evidence.done.said) >= 7
+    assert len(account.evidence.done.said) >= len(faults)
