@@ -64,6 +64,7 @@ class Watch:
     def __init__(self, system: System) -> None:
         self._system = system
         self._task: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
         self.watched = Watched()
 
     async def __aenter__(self) -> "Watch":
@@ -71,17 +72,18 @@ class Watch:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ended.set()  # not cancelled: a thread may be asking the consumer, which must not be closed under it
         if self._task is not None:
-            self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         consumer = _consumer(self._system, WORKER_GROUP)
         try:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_WATCH_SECONDS)) as session:
-                while True:
+                while not self._ended.is_set():
                     await asyncio.gather(self._look_at_metrics(session), asyncio.to_thread(self._commits, consumer))
-                    await asyncio.sleep(_WATCH_SECONDS)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._ended.wait(), _WATCH_SECONDS)
         finally:
             consumer.close()
 
@@ -157,7 +159,7 @@ def _messages(system: System, topic: str) -> list[Said]:
 
 
 def _said(message: Message) -> Said:
-    headers = [(name, value or b"") for name, value in message.headers() or []]
+    headers: Any = message.headers() or []
     try:
         event: Event | None = codec.decode(message.value())
     except codec.UndecodableMessage:
