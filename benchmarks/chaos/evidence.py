@@ -74,7 +74,7 @@ class Watch:
     async def __aexit__(self, *_: object) -> None:
         self._ended.set()  # not cancelled: a thread may be asking the consumer, which must not be closed under it
         if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task
 
     async def _run(self) -> None:
         consumer = _consumer(self._system, WORKER_GROUP)
@@ -96,7 +96,7 @@ class Watch:
                         self.watched.most_in_flight = max(self.watched.most_in_flight, float(found[1]))
 
     def _commits(self, consumer: Any) -> None:
-        with suppress(KafkaException):
+        with suppress(KafkaException, KeyError):  # it is away, or knows no topics yet
             asked = [place for topic in (JOBS.name, RETRY.name) for place in _partitions(consumer, topic)]
             known = consumer.committed(asked, timeout=_WATCH_SECONDS)
             offsets = {(place.topic, place.partition): place.offset for place in known if place.offset >= 0}

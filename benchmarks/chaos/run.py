@@ -106,7 +106,12 @@ def _lines(account: Account) -> list[str]:
     lines = [f"{figures.jobs} of {account.plan.jobs} jobs, {len(evidence.done.said)} faults, {account.seconds:.0f} s"]
     lines.append(f"POST {_counted(evidence.seen.posts)}; GET {_counted(evidence.seen.gets)}")
     lines.append(f"failed jobs: {_counted(figures.failed)}; jobs without an answer: {figures.unanswered_jobs}")
-    lines.append(f"objects of no job: {figures.orphans}; most in flight: {evidence.watched.most_in_flight:g}")
+    lines.append(f"objects of no job: {figures.orphans}")
+    watched = evidence.watched
+    lines.append(
+        f"most in flight {watched.most_in_flight:g} in {watched.samples} looks;"
+        f" committed offsets seen {len(watched.commits)} times"
+    )
     lines.append(
         f"started per job {figures.starts_per_job:.3f} (most {figures.most_starts});"
         f" repeated terminal events {figures.repeated_ends}"

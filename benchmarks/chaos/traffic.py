@@ -113,8 +113,11 @@ class Traffic:
     async def __aexit__(self, *_: object) -> None:
         for poller in self._pollers:
             poller.cancel()
-        await asyncio.gather(*self._pollers, return_exceptions=True)
+        ends = await asyncio.gather(*self._pollers, return_exceptions=True)
         await self._session.close()
+        for end in ends:
+            if not isinstance(end, asyncio.CancelledError) and isinstance(end, BaseException):
+                raise end  # a poller that died has not looked
 
     async def post_all(self, count: int, per_second: float) -> None:
         """Post so many jobs, each until its 202, started at this rate as long as the system keeps up."""

@@ -28,6 +28,7 @@ PATIENCE_SECONDS = 30.0
 def assert_nothing_violated(account: Account) -> None:
     assert not account.offences, str(account)
     assert len(account.evidence.seen.jobs) == account.plan.jobs, str(account)
+    assert account.evidence.watched.commits and account.evidence.watched.samples, "nobody looked"
 
 
 def in_flight(system: System, worker: str) -> float:
