@@ -138,6 +138,9 @@ class DatabaseSettings(Settings):
         alias="DATABASE_URL", description="PostgreSQL, `postgresql://user:password@host/db`."
     )
     database_pool_size: int = Field(10, ge=1, le=500, description="Most connections that one process opens.")
+    database_timeout_seconds: float = Field(
+        10.0, gt=0, description="Most time for one statement; a database that takes longer counts as away."
+    )
 
 
 class ObjectSettings(Settings):

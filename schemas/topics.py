@@ -28,6 +28,8 @@ MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 #: Consumer groups.
 WORKER_GROUP: Final = "docfleet.classifier-worker"
 STATUS_GROUP: Final = "docfleet.status-service"
+#: Has no members: its offsets say how far people have worked the dead letters off.
+DLQ_REVIEW_GROUP: Final = "docfleet.dlq-review"
 
 
 @dataclass(frozen=True, slots=True)

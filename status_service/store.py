@@ -130,6 +130,8 @@ class ProjectionStore:
                 keepalives_count=3,
                 tcp_user_timeout=10_000,
             )
+            # a process that is frozen in a transaction must not keep its partitions' locks from those that take over
+            self._open.execute(_SQL["limit_idle_transactions"])
         return self._open
 
 

@@ -56,7 +56,10 @@ class Judge:
         kin = np.stack([category.kin for category in categories])
         cosines = np.stack([c.vector for c in categories]) @ np.stack([r.vector for r in self._rivals]).T
         none = none_probability(
-            logits, rivals[rivals_of(kin, cosines)], config.none_scale, temperature=config.temperature
+            logits,
+            rivals[rivals_of(kin, self._bundle.cues.kinds, cosines)],
+            config.none_scale,
+            temperature=config.temperature,
         )
         told = self._evidence(evidence, parts, kin, int(logits.argmax())) if question.is_evidence_wanted else None
         return PageAnswer(probabilities, none, told)
