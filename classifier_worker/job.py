@@ -28,6 +28,7 @@ from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMess
 from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
 from classifier_worker.reader.wire import ReadRequest
 from docfleet import metrics
+from docfleet.fault_points import reached
 from schemas import events, topics
 from schemas.errors import DocfleetError, ErrorCode
 
@@ -154,6 +155,7 @@ class JobRunner:
             return True
         # Not waited for: the terminal event follows it in the same partition of the same idempotent producer.
         self._teller.publish(topics.EVENTS, job, job.event(events.ClassificationStarted))
+        reached("after_start")
         try:
             result = self._classify(job, request)
             self._teller.tell(job, job.event(events.ClassificationCompleted, result=result), outcome="completed")

@@ -9,9 +9,10 @@ import difflib
 import os
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from docfleet import fault_points
 from docfleet.setting_names import KNOWN_VARIABLES
 
 PREFIX = "DOCFLEET_"
@@ -39,6 +40,17 @@ class Settings(BaseSettings):
     stop_deadline_seconds: float = Field(
         25.0, gt=0, description="From SIGTERM to exit: work that is not done by then is handed back."
     )
+    fault_at: str | None = Field(
+        None,
+        description="For fault tests only: `step:count` kills the process when it reaches that step so many times.",
+    )
+
+    @field_validator("fault_at")
+    @classmethod
+    def _is_a_step(cls, text: str | None) -> str | None:
+        if text is not None:
+            fault_points.check(text)
+        return text
 
     @classmethod
     def from_environment(cls) -> Self:

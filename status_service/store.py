@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
+from docfleet.fault_points import reached
 from docfleet.postgres import load_queries
 from status_service.folding import Batch, Change, Sign
 
@@ -89,6 +90,8 @@ class ProjectionStore:
             with connection.transaction():
                 self._advance(connection, advances)
                 _notify(connection, _write_rows(connection, batch))
+                reached("before_projection_commit")
+            reached("after_projection_commit")
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             logger.warning("Postgres refuses something: %s", error, extra={"action": "batch_refused"})
             with connection.transaction():

@@ -272,3 +272,20 @@ def test_two_projectors_share_the_partitions_and_either_goes_on_alone(place: Pla
         place.say(event for _ in range(20) for event in life())
         eventually_sync(place.is_caught_up)
     assert [row["status"] for row in place.rows()] == ["completed"] * 40
+
+
+def test_partitions_that_left_while_the_projector_backed_off_are_read_when_they_come_back(
+    place: Place, caplog: pytest.LogCaptureFixture
+):
+    late, there = LateRegistry(), LateRegistry()
+    there.is_there = True
+    with place.projecting(schema_ids=late):
+        eventually_sync(lambda: len(place.offsets()) == 9)
+        place.say_bytes(place.events, codec.encode(completed(), late))
+        eventually_sync(lambda: "projection_postponed" in [getattr(r, "action", "") for r in caplog.records])
+        with place.projecting(schema_ids=there):
+            eventually_sync(lambda: max(epoch for _, epoch in place.offsets().values()) > 1)
+            late.is_there = True
+            eventually_sync(place.is_caught_up)
+        place.say(event for _ in range(20) for event in life())
+        eventually_sync(place.is_caught_up)
