@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from classifier_worker.core.answer import Question
 from classifier_worker.core.page import Page
@@ -140,3 +141,24 @@ def test_evidence_names_channels_and_the_lines_that_decided_only_when_asked(engi
     assert evidence.channels["cues"] > 0
     assert "Invoice number 2024-117" in [phrase.text for phrase in evidence.phrases]
     assert len(evidence.phrases) <= 10
+
+
+TEN_NAMES = ("invoice", "letter", "menu", "passport", "map", "form", "receipt", "memo", "poster", "sheet music")
+
+
+@pytest.mark.parametrize("shade", [255, 200, 0])
+def test_a_blank_page_is_answered_with_no_confidence_unless_blank_is_offered(engine: Engine, shade: int) -> None:
+    blank = page_of(documents.encoded(Image.new("L", (850, 1100), shade), "PNG"))
+    told = ask(engine, blank, TEN_NAMES)
+    assert max(told.values()) < 0.3
+    told = ask(engine, blank, (*TEN_NAMES, "blank page"))
+    assert max(told, key=lambda name: told[name]) == "blank page"
+
+
+def test_none_is_not_judged_where_it_is_not_asked(engine: Engine, pages: list[Page]) -> None:
+    names = ("sheet music", "menu", "passport")
+    asked = engine.submit(pages[0], Question(names)).result(60)
+    unasked = engine.submit(pages[0], Question(names, is_none_wanted=False)).result(60)
+    assert asked.none > 0.8
+    assert unasked.none == 0
+    assert unasked.probabilities == pytest.approx(asked.probabilities, abs=TOLERANCE)
