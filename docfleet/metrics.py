@@ -56,6 +56,17 @@ READER_DEATHS: Final = Counter(
 )
 CONSUMER_PAUSES: Final = Counter("docfleet_consumer_pauses_total", "Times that intake was paused.")
 REBALANCES: Final = Counter("docfleet_rebalances_total", "Partitions given and taken.", ("kind",))
+HEAD_STRETCH: Final = Gauge(
+    "docfleet_head_stretch_messages", "Most messages of one partition finished ahead of one that is not."
+)
+HEADS_BROKEN: Final = Counter(
+    "docfleet_heads_broken_total",
+    "Jobs stopped because they held a partition or a record's lock for too long.",
+    ("how",),
+)
+SHARE_RECORDS: Final = Counter(
+    "docfleet_share_records_total", "Records of the share group that did not just start and end.", ("what",)
+)
 CONSUMER_LAG: Final = Gauge("docfleet_consumer_lag", "Messages of a partition not read yet.", ("topic", "partition"))
 
 # status_service

@@ -14,9 +14,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from classifier_worker.consumer import JobConsumer
-from classifier_worker.core.inflight import Bounds
+from classifier_worker.core.held import Bounds
 from classifier_worker.core.retry import FuseLimits
-from classifier_worker.handoff import Delivery, HandOff, HandOffOptions
+from classifier_worker.handoff import Delivery, HandOffOptions
+from classifier_worker.partition_handoff import PartitionHandOff
 from docfleet.kafka import consumer_config
 from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
@@ -92,7 +93,7 @@ def decode(value: bytes | None) -> events.ClassificationRequested:
     return event
 
 
-class StallingHandOff(HandOff):
+class StallingHandOff(PartitionHandOff):
     """Lets a test hold up the thread that polls."""
 
     def __init__(self, options: HandOffOptions) -> None:

@@ -4,7 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
 
-from classifier_worker.core.inflight import Bounds, Inflight, Ticket
+from classifier_worker.core.held import Bounds, Ticket
+from classifier_worker.core.inflight import Inflight
 
 PLACE = ("docfleet.jobs", 0)
 OTHER = ("docfleet.jobs", 1)
