@@ -43,7 +43,7 @@ class WorkerSettings(KafkaSettings, ObjectSettings):
     )
     share_lock_seconds: float = Field(
         60.0,
-        ge=15,
+        ge=1,
         le=3600,
         description="How long a job of the share group is locked for one worker; brokers allow 60 by default.",
     )

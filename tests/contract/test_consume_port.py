@@ -1,4 +1,4 @@
-"""The consume port keeps its promises on every group protocol: librdkafka's mock, Apache Kafka classic and KIP-848."""
+"""The consume port keeps its promises on every group protocol: librdkafka's mock, Apache Kafka classic, KIP-848, KIP-932."""
 
 import threading
 import time
@@ -6,24 +6,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from classifier_worker.consumer import JobConsumer
 from classifier_worker.core.held import Bounds
 from classifier_worker.core.retry import FuseLimits
-from classifier_worker.handoff import Delivery, HandOffOptions
+from classifier_worker.handoff import Delivery, HandOff, HandOffOptions, HeadLimits, RawMessage
 from classifier_worker.partition_handoff import PartitionHandOff
-from docfleet.kafka import consumer_config
+from classifier_worker.record_handoff import RecordHandOff
+from classifier_worker.share_consumer import JobShareConsumer, ShareOptions
+from docfleet.kafka import client_config, consumer_config, share_consumer_config
 from docfleet.settings import KafkaSettings
+from docfleet.share_groups import prepare
 from docfleet.stopping import Deadline
 from schemas import codec, events
 from schemas.topics import NOT_BEFORE_HEADER
 from tests.events import requested
+from tests.share_state import done_below
 from tests.waiting import eventually_sync
 
 PARTITIONS = 4
@@ -48,10 +54,29 @@ class Backend:
             producer.produce(self.topic, value=value, partition=partition, headers=headers)
         assert producer.flush(20) == 0
 
+    @property
+    def is_share(self) -> bool:
+        """Whether records are acknowledged one by one, and partitions belong to nobody."""
+        return self.group_protocol == "share"
+
+    def carry_over(self, place: tuple[str, int], message: RawMessage) -> None:
+        producer = Producer({"bootstrap.servers": self.bootstrap_servers})
+        producer.produce(place[0], value=message.value, key=message.key, partition=place[1])
+        assert producer.flush(20) == 0
+
     def committed(self, partition: int) -> int | None:
-        """Return the group's committed offset, None when there is none."""
+        """Return the group's committed offset, below which all is done; None when there is none."""
+        if self.is_share:
+            return done_below(self.bootstrap_servers, self.group, self._topic_id, partition)
         offset = self._looker.committed([TopicPartition(self.topic, partition)], timeout=10)[0].offset
         return offset if offset >= 0 else None
+
+    @cached_property
+    def _topic_id(self) -> UUID:
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        topic_id = admin.describe_topics(TopicCollection([self.topic]))[self.topic].result(10).topic_id
+        halves = (topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits())
+        return UUID(bytes=b"".join(half.to_bytes(8, signed=True) for half in halves))
 
     def commits(self, partition: int, offset: int) -> None:
         """Wait until this offset is committed."""
@@ -66,11 +91,18 @@ def mock_kafka() -> Iterator[str]:
     host.flush(0)
 
 
+def on(*backends: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("backend", backends, indirect=True)
+
+
+#: Where partitions are owned by a member. Those of a share group are not: nothing of it is revoked, lost or drained.
+OWNED = on("mock-classic", "kafka-classic", "kafka-consumer")
 #: The mock takes seconds for each rebalance; the slowest tests leave it out.
-SLOW_ON_MOCK = pytest.mark.parametrize("backend", ["kafka-classic", "kafka-consumer"], indirect=True)
+OWNED_SLOW_ON_MOCK = on("kafka-classic", "kafka-consumer")
+SLOW_ON_MOCK = on("kafka-classic", "kafka-consumer", "kafka-share")
 
 
-@pytest.fixture(params=["mock-classic", "kafka-classic", "kafka-consumer"])
+@pytest.fixture(params=["mock-classic", "kafka-classic", "kafka-consumer", "kafka-share"])
 def backend(request: pytest.FixtureRequest, unique: str) -> Iterator[Backend]:
     name, group_protocol = request.param.split("-")
     servers: str = request.getfixturevalue("mock_kafka" if name == "mock" else "kafka")
@@ -93,14 +125,11 @@ def decode(value: bytes | None) -> events.ClassificationRequested:
     return event
 
 
-class StallingHandOff(PartitionHandOff):
-    """Lets a test hold up the thread that polls."""
+class Watched(HandOff):
+    """Lets a test hold up the thread that polls, and tells the most jobs that were in flight."""
 
-    def __init__(self, options: HandOffOptions) -> None:
-        super().__init__(options)
-        self.may_turn = threading.Event()
-        self.may_turn.set()
-        self.most_jobs = 0
+    may_turn = threading.Event()
+    most_jobs = 0
 
     def admit_due(self) -> None:
         self.may_turn.wait(30)
@@ -108,10 +137,18 @@ class StallingHandOff(PartitionHandOff):
         self.most_jobs = max(self.most_jobs, self.jobs)
 
 
+class Partitions(Watched, PartitionHandOff):
+    pass
+
+
+class Records(Watched, RecordHandOff):
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
-    consumer: JobConsumer
-    handoff: StallingHandOff
+    consumer: Any
+    handoff: Any
     topic: str
 
     def partitions(self) -> set[int]:
@@ -128,22 +165,62 @@ class Member:
 
 @contextmanager
 def member(
-    backend: Backend, *, bounds: Bounds | None = None, drain_seconds: float = 5.0, **config: Any
+    backend: Backend,
+    *,
+    bounds: Bounds | None = None,
+    drain_seconds: float = 5.0,
+    head: HeadLimits | None = None,
+    **config: Any,
 ) -> Iterator[Member]:
-    settings = KafkaSettings.from_mapping({"KAFKA_BOOTSTRAP_SERVERS": backend.bootstrap_servers})
-    whole = consumer_config(
-        settings, group_id=backend.group, group_protocol=backend.group_protocol, session_timeout_seconds=6
+    options = HandOffOptions(
+        bounds=bounds or Bounds(50, 1 << 30),
+        decode=decode,
+        fuse=FuseLimits(10, 5, 60.0, 60.0),
+        head=head or HeadLimits(),
     )
-    handoff = StallingHandOff(
-        HandOffOptions(bounds=bounds or Bounds(50, 1 << 30), decode=decode, fuse=FuseLimits(10, 5, 60.0, 60.0))
-    )
-    consumer = JobConsumer(whole | config, [backend.topic], handoff, drain_seconds=drain_seconds)
+    handoff = Records(options) if backend.is_share else Partitions(options)
+    handoff.may_turn = threading.Event()
+    handoff.may_turn.set()
+    consumer = share_consumer(backend, handoff) if backend.is_share else group_consumer(backend, handoff, config)
+    if isinstance(consumer, JobConsumer):
+        consumer._drain_seconds = drain_seconds  # noqa: SLF001
     consumer.start()
     try:
         yield Member(consumer, handoff, backend.topic)
     finally:
         handoff.may_turn.set()
         consumer.close(Deadline(0))
+
+
+def settings_of(backend: Backend) -> KafkaSettings:
+    return KafkaSettings.from_mapping({"KAFKA_BOOTSTRAP_SERVERS": backend.bootstrap_servers})
+
+
+def group_consumer(backend: Backend, handoff: Any, config: dict[str, Any]) -> JobConsumer:
+    whole = consumer_config(
+        settings_of(backend), group_id=backend.group, group_protocol=backend.group_protocol, session_timeout_seconds=6
+    )
+    return JobConsumer(whole | config, [backend.topic], handoff)
+
+
+def share_consumer(backend: Backend, handoff: Any, *, lock_seconds: float = 15.0) -> JobShareConsumer:
+    settings = settings_of(backend)
+    return JobShareConsumer(
+        ShareOptions(
+            config=share_consumer_config(settings, group_id=backend.group, lock_seconds=lock_seconds),
+            topics=[backend.topic],
+            members=2 * PARTITIONS,
+            terms=lambda: prepare(
+                client_config(settings),
+                backend.group,
+                lock_seconds=lock_seconds,
+                topics=[backend.topic],
+                former_group_id=f"former-{backend.group}",
+            ),
+            carry_over=backend.carry_over,
+        ),
+        handoff,
+    )
 
 
 def place(delivery: Delivery) -> tuple[int, int]:
@@ -177,11 +254,16 @@ def test_leaving_commits_what_is_done_and_the_next_member_gets_the_rest(backend:
         one.consumer.release(released)
         one.consumer.ack(held)
         assert one.consumer.close(Deadline(10))
-    assert backend.committed(0) == 1
+    backend.commits(0, 1)
     with member(backend) as two:
-        assert [place(two.get()), place(two.get())] == [(0, 1), (0, 2)]
+        assert place(two.get()) == (0, 1)
+        if backend.is_share:  # what was acknowledged stays so, whatever is unfinished before it
+            assert two.consumer.receive(1.0) is None
+        else:
+            assert place(two.get()) == (0, 2)
 
 
+@OWNED
 def test_a_revoked_partition_is_never_committed_by_its_former_owner(backend: Backend) -> None:
     for partition in range(PARTITIONS):
         backend.produce(partition, 1, 1)
@@ -203,7 +285,7 @@ def test_a_revoked_partition_is_never_committed_by_its_former_owner(backend: Bac
                 backend.commits(partition, 2)
 
 
-@SLOW_ON_MOCK
+@OWNED_SLOW_ON_MOCK
 def test_a_rebalance_waits_for_started_jobs_and_drops_what_has_not_started(backend: Backend) -> None:
     for partition in range(PARTITIONS):
         backend.produce(partition, 1, 1)
@@ -232,7 +314,7 @@ def test_a_rebalance_waits_for_started_jobs_and_drops_what_has_not_started(backe
             assert {place(d)[1] for d in received} == {1}, "a finished job was done again"
 
 
-@SLOW_ON_MOCK
+@OWNED_SLOW_ON_MOCK
 def test_a_lost_partition_is_forgotten_and_not_committed(backend: Backend) -> None:
     backend.produce(0, 1, 1)
     quick = {"max.poll.interval.ms": 6000}
@@ -255,7 +337,7 @@ def test_in_flight_stays_below_its_bound_while_the_member_stays_in_the_group(bac
         backend.produce(partition, *[1] * 20)
     with member(backend, bounds=Bounds(8, 1 << 30)) as one:
         eventually_sync(lambda: one.handoff.jobs == 8)
-        owned = one.handoff.partitions
+        owned = None if backend.is_share else one.handoff.partitions
         received = set()
         for _ in range(4 * 20):
             delivery = one.get()
@@ -263,7 +345,7 @@ def test_in_flight_stays_below_its_bound_while_the_member_stays_in_the_group(bac
             one.consumer.ack(delivery)
         assert len(received) == 4 * 20, "a message was lost or repeated by pausing"
         assert one.handoff.most_jobs <= 8
-        assert one.handoff.partitions == owned
+        assert owned is None or one.handoff.partitions == owned
         for partition in range(PARTITIONS):
             backend.commits(partition, 20)
 
@@ -282,7 +364,8 @@ def test_documents_beyond_the_bytes_wait_for_those_that_are_started(backend: Bac
 
 def test_a_retry_waits_for_its_time_without_holding_up_what_is_behind_it(backend: Backend) -> None:
     with member(backend, bounds=Bounds(2, 100)) as one:
-        eventually_sync(lambda: one.owns(PARTITIONS))
+        if not backend.is_share:
+            eventually_sync(lambda: one.owns(PARTITIONS))
         due = datetime.now(UTC) + timedelta(seconds=2)
         backend.produce(0, 1, headers=[(NOT_BEFORE_HEADER, codec.utc(due).encode())])
         backend.produce(0, 1)
