@@ -11,7 +11,11 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource  # not exported for type checkers
+from confluent_kafka.admin._config import (
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)  # not exported for type checkers
 from confluent_kafka.admin._resource import ResourceType
 
 logger = logging.getLogger(__name__)
