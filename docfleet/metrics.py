@@ -26,6 +26,9 @@ UPLOAD_BYTES: Final = Counter("docfleet_upload_bytes_total", "Document bytes tak
 JOBS_ACCEPTED: Final = Counter("docfleet_jobs_accepted_total", "Jobs made durable.", ("source",))
 JOBS_REFUSED: Final = Counter("docfleet_jobs_refused_total", "Posts refused.", ("error_code",))
 OUTBOX_DEPTH: Final = Gauge("docfleet_outbox_depth", "Jobs whose event is not in Kafka yet.")
+JOBS_HELD_BACK: Final = Gauge(
+    "docfleet_jobs_held_back", "Jobs that wait in Postgres until their tenant has fewer in Kafka."
+)
 RELAYED: Final = Counter(
     "docfleet_relayed_events_total", "Events that the relay or the sweeper published.", ("reason",)
 )
