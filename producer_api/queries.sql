@@ -64,10 +64,12 @@ where (key_id, idempotency_key) in (
 -- The job is held back, for the relay, while its tenant has enough in Kafka or others of its tenant are held back.
 with room as (
     select %(tenant_jobs_max)s = 0 or (
-        not exists (
-            select from jobs
-            where tenant_id = %(tenant_id)s and published_at is null and publish_claimed_until is null
-              and status = 'queued' and (file_url is null or fetched_at is not null))
+        (select created_at  -- the oldest: its index is in that order, which keeps plans for the many off this one
+         from jobs
+         where tenant_id = %(tenant_id)s and published_at is null and publish_claimed_until is null
+           and status = 'queued' and (file_url is null or fetched_at is not null)
+         order by created_at
+         limit 1) is null
         and %(tenant_jobs_max)s > (
             select count(*)
             from (
@@ -166,12 +168,12 @@ with recursive tenants as (
 )
 update jobs
 set publish_claimed_until = now() + %(lease)s, last_seen_at = now()
-where job_id in (
+where job_id = any (array(  -- an array is looked up row by row, whatever the table's size
     select job_id
     from jobs
-    where job_id in (select job_id from chosen) and published_at is null and status = 'queued'
+    where job_id = any (array(select job_id from chosen)) and published_at is null and status = 'queued'
       and (publish_claimed_until is null or publish_claimed_until < now())
-    for update skip locked)
+    for update skip locked))
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
           none_of_these, evidence, traceparent, file_url, fetch_attempts
 
@@ -193,11 +195,19 @@ set publish_claimed_until = null
 where job_id = any(%(job_ids)s) and published_at is null
 
 -- outbox_depth --
--- Jobs whose event is not in Kafka yet, and those of them that nobody is publishing although their document is here.
-select count(*), count(*) filter (
-    where publish_claimed_until is null and (file_url is null or fetched_at is not null))
-from jobs
-where published_at is null and status = 'queued'
+-- Jobs whose event is not in Kafka yet, and those of them that nobody is publishing although their document is here;
+-- each count from the index of its own.
+select being_published + to_fetch + held_back, held_back
+from (select count(*) as held_back
+      from jobs
+      where published_at is null and publish_claimed_until is null and status = 'queued'
+        and (file_url is null or fetched_at is not null)) as held_back,
+     (select count(*) as being_published
+      from jobs
+      where published_at is null and publish_claimed_until is not null and status = 'queued') as being_published,
+     (select count(*) as to_fetch
+      from jobs
+      where published_at is null and status = 'queued' and file_url is not null and fetched_at is null) as to_fetch
 
 -- claim_fetches --
 -- Jobs whose file_url nobody is fetching and whose time has come, by turns of tenants: first whose has the fewest fetches.
@@ -239,12 +249,12 @@ with recursive tenants as (
 )
 update jobs
 set fetch_claimed_until = now() + %(lease)s, fetch_attempts = fetch_attempts + 1, last_seen_at = now()
-where job_id in (
+where job_id = any (array(
     select job_id
     from jobs
-    where job_id in (select job_id from chosen) and status = 'queued' and fetched_at is null
+    where job_id = any (array(select job_id from chosen)) and status = 'queued' and fetched_at is null
       and (fetch_claimed_until is null or fetch_claimed_until < now())
-    for update skip locked)
+    for update skip locked))
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
           none_of_these, evidence, traceparent, file_url, fetch_attempts
 

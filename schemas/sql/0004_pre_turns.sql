@@ -17,3 +17,6 @@ create index jobs_in_kafka on jobs (tenant_id)
 
 create index jobs_to_fetch on jobs (tenant_id, created_at)
     where published_at is null and status = 'queued' and file_url is not null and fetched_at is null;
+
+-- The order of all tenants together leads through every backlog.
+drop index jobs_unpublished;
