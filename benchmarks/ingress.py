@@ -44,8 +44,8 @@ def ingress() -> Iterator[Ingress]:
             running.callback(stop, process, program.stop_signal, within_seconds=20)
             pids[program.name] = process.pid
 
-        bootstrap_servers = _start_kafka(folder / "kafka", start)
-        dsn = _start_postgres(folder / "postgres", start)
+        bootstrap_servers = start_kafka(folder / "kafka", start)
+        dsn = start_postgres(folder / "postgres", start)
         endpoint = _start_gcs(folder / "gcs", start)
         api_key = keys.new_key()
         keys.add(dsn, api_key, name="benchmark", quota_limit=1_000_000, rate_per_minute=None)
@@ -63,7 +63,8 @@ def ingress() -> Iterator[Ingress]:
         yield Ingress(url, api_key, pids)
 
 
-def _start_kafka(folder: Path, start: Start) -> str:
+def start_kafka(folder: Path, start: Start) -> str:
+    """Start a broker with all topics and return its bootstrap servers."""
     port = free_port()
     start(kafka_server.prepare(folder, port, free_port()))
     bootstrap_servers = f"{LOOPBACK}:{port}"
@@ -72,7 +73,8 @@ def _start_kafka(folder: Path, start: Start) -> str:
     return bootstrap_servers
 
 
-def _start_postgres(folder: Path, start: Start) -> str:
+def start_postgres(folder: Path, start: Start) -> str:
+    """Start a server and return the DSN of a migrated database on it."""
     port = free_port()
     start(postgres_server.prepare(folder, port))
     maintenance_dsn = postgres_server.dsn(folder, port, "postgres")

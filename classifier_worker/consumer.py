@@ -23,6 +23,7 @@ from classifier_worker.core.held import Partition
 from classifier_worker.handoff import Delivery, RawMessage
 from classifier_worker.partition_handoff import PartitionHandOff
 from docfleet import metrics
+from docfleet.fault_points import reached
 from docfleet.stopping import Deadline
 from schemas import codec
 from schemas.topics import NOT_BEFORE_HEADER
@@ -184,6 +185,7 @@ class JobConsumer:
         if not self._commit_is_due:
             return
         self._commit_is_due = False
+        reached("before_offset_commit")
         try:
             self._consumer.commit(asynchronous=asynchronous)
         except KafkaException as error:
@@ -196,6 +198,7 @@ class JobConsumer:
         self._handoff.assign(names)
         self._lost_at = None
         consumer.incremental_assign(partitions)
+        consumer.resume(partitions)  # librdkafka keeps a pause while a partition is away
         if held := self._handoff.to_pause() & frozenset(names):
             consumer.pause(_listed(held))
         self._paused = (self._paused - frozenset(names)) | held
@@ -226,6 +229,7 @@ class JobConsumer:
         for failed in [error, *(partition.error for partition in partitions)]:
             if failed is not None:
                 self._log_commit_failure(failed)
+        reached("after_offset_commit")
 
     def _log_commit_failure(self, error: KafkaError) -> None:
         if error.code() == KafkaError._NO_OFFSET:

@@ -31,6 +31,7 @@ from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMess
 from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
 from classifier_worker.reader.wire import ReadRequest
 from docfleet import metrics
+from docfleet.fault_points import reached
 from schemas import events, topics
 from schemas.errors import DocfleetError, ErrorCode
 
@@ -185,6 +186,7 @@ class JobRunner:
             return True
         # Not waited for: the terminal event follows it in the same partition of the same idempotent producer.
         self._teller.publish(topics.EVENTS, job, job.event(events.ClassificationStarted))
+        reached("after_start")
         try:
             result = self._classify(job, request)
             job.claim()
@@ -212,7 +214,7 @@ class JobRunner:
     def _classify(self, job: JobMessage, request: events.ClassificationRequested) -> str:
         """Return the result as JSON text, its keys and scores in the order of the contract."""
         asked = Asked(request.categories, request.none_of_these, is_evidence_wanted=request.evidence)
-        question = Question(asked.categories, asked.is_evidence_wanted)
+        question = Question(asked.categories, asked.is_evidence_wanted, asked.is_none_told)
         answers: list[Future[PageAnswer] | None] = []
         pages_max = self.rules.read.max_pages
 

@@ -20,6 +20,7 @@ from confluent_kafka import KafkaError, KafkaException
 from classifier_worker.core.retry import GiveUp, Retry
 from classifier_worker.handoff import Delivery
 from docfleet import metrics
+from docfleet.fault_points import reached
 from docfleet.kafka import Delivered
 from schemas import codec, events, topics
 from schemas.errors import DocfleetError, ErrorCode
@@ -103,6 +104,7 @@ class Teller:
         headers = [(topics.NOT_BEFORE_HEADER, not_before.encode())]
         request = dataclasses.replace(retry.request, occurred_at=now)
         self._deliver(lambda: self.publish(topics.RETRY, job, request, headers))
+        reached("after_retry")
         metrics.JOBS_RETRIED.labels(error.code).inc()
         logger.warning(
             "job will be tried again: %s",
@@ -140,7 +142,9 @@ class Teller:
     def tell(self, job: JobMessage, event: events.Event, *, outcome: str, error_code: str = "") -> None:
         """Deliver the job's terminal event."""
         before = time.monotonic()
+        reached("before_result")
         self._deliver(lambda: self.publish(topics.EVENTS, job, event))
+        reached("after_result")
         metrics.STAGE_SECONDS.labels("deliver").observe(time.monotonic() - before)
         metrics.JOBS_FINISHED.labels(outcome, error_code).inc()
         seconds = (event.occurred_at - event.accepted_at).total_seconds()

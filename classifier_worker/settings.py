@@ -63,10 +63,18 @@ class WorkerSettings(KafkaSettings, ObjectSettings):
         1000 * _MIB, ge=128 * _MIB, description="Most memory that reading one document may take."
     )
     # classifying
-    bundle: str = Field("default", min_length=1, description="Model bundle: `default`, a folder, or a hub name.")
+    bundle: str = Field(
+        "default", min_length=1, description="Model bundle: `default`, `production`, a folder, or a hub name."
+    )
     device: str = Field("auto", pattern="^(auto|cpu|cuda)$", description="Where the model runs: auto, cpu or cuda.")
     torch_threads: int = Field(0, ge=0, le=256, description="CPU threads of the model; 0 leaves the choice to torch.")
     model_seconds: float = Field(120.0, gt=0, description="Most time that a page may wait for its classification.")
+    simulated_model_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="For load and fault tests only: no model is loaded, each page takes this long, answers mean nothing"
+        " and every result says `simulated@1`.",
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -14,19 +14,16 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from aiohttp import web
 from confluent_kafka import KafkaException
 
 from classifier_worker.breaker import Breaker
-from classifier_worker.core.batching import Shapes
 from classifier_worker.core.retry import RetryPolicy
 from classifier_worker.handoff import HandOff
 from classifier_worker.intake import Consumer, build_intake
 from classifier_worker.job import JobRules, JobRunner, Neighbours
-from classifier_worker.models.bundle import load_bundle
-from classifier_worker.models.encoder import EncoderSettings
-from classifier_worker.models.engine import Engine, EngineSettings
+from classifier_worker.models.choice import RunningModel, load_model
+from classifier_worker.models.weights import InvalidBundle
 from classifier_worker.reader.pool import ReaderPool
 from classifier_worker.reader.reading import ReaderLimits
 from classifier_worker.reader.wire import ReadRequest
@@ -34,6 +31,7 @@ from classifier_worker.settings import WorkerSettings
 from docfleet import metrics
 from docfleet.kafka import Publisher
 from docfleet.objects import ObjectStore
+from docfleet.service import EXIT_WRONG_SETTINGS
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Check, Health, log_to_stderr
 
@@ -51,22 +49,13 @@ _OBSERVE_SECONDS: Final = 2.0
 _HAND_BACK_SHARE: Final = 0.2
 _LEAVE_SHARE: Final = 0.2
 
-#: A GPU takes larger rounds in few static shapes, compiled before the worker is ready.
-_CUDA_ENGINE: Final = EngineSettings(
-    preparers=4,
-    most_pages_at_once=64,
-    encoder=EncoderSettings(
-        is_compiled=True, is_bf16=True, shapes=Shapes(image_rows=(1, 4, 16, 64), text_rows=(1, 8, 32, 128))
-    ),
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """The parts of a running worker."""
 
     settings: WorkerSettings
-    engine: Engine
+    engine: RunningModel
     readers: ReaderPool
     objects: ObjectStore
     publisher: Publisher
@@ -78,12 +67,17 @@ class Worker:
 
 
 async def run(settings: WorkerSettings) -> int:
-    """Run a worker until SIGTERM or SIGINT and return the process's exit code."""
+    """Run a worker until SIGTERM or SIGINT and return the process's exit code; 2 when its bundle cannot be used."""
     log_to_stderr(SERVICE, settings.log_level)
     stopping = stop_requested()
     health = Health()
     server = await _serve(settings, health)
-    worker = await asyncio.to_thread(build, settings)
+    try:
+        worker = await asyncio.to_thread(build, settings)
+    except InvalidBundle as error:
+        logger.error("%s", error, extra={"action": "refused"})
+        await server.cleanup()
+        return EXIT_WRONG_SETTINGS
     health.checks = {"kafka": _kafka_check(worker), "intake": _intake_check(worker)}
     health.liveness = lambda: worker.consumer.dead_because(_SILENCE_SECONDS)
     await asyncio.to_thread(_start, worker)
@@ -104,12 +98,7 @@ async def run(settings: WorkerSettings) -> int:
 
 def build(settings: WorkerSettings) -> Worker:
     """Return the parts, wired and with the model loaded; nothing of it runs yet. Blocks."""
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    bundle = load_bundle(settings.bundle, device=device)
-    engine_settings = _CUDA_ENGINE if device == "cuda" else EngineSettings(threads=settings.torch_threads)
-    engine = Engine(bundle, settings=engine_settings, observer=_BatchMetrics())
+    model = load_model(settings)
     limits = ReaderLimits(
         document_seconds=settings.document_seconds,
         memory_bytes=settings.reader_memory_bytes,
@@ -127,15 +116,15 @@ def build(settings: WorkerSettings) -> Worker:
             ocr=settings.ocr,
         ),
         retry=RetryPolicy(settings.max_attempts, settings.retry_base_seconds, settings.retry_max_seconds),
-        model=bundle.label,
-        page_weights=bundle.page_weights,
+        model=model.label,
+        page_weights=model.page_weights,
         model_seconds=settings.model_seconds,
     )
-    neighbours = Neighbours(intake=consumer, events=publisher, objects=objects, reader=readers, classifier=engine)
+    neighbours = Neighbours(intake=consumer, events=publisher, objects=objects, reader=readers, classifier=model.engine)
     jobs = JobRunner(neighbours, rules)
     return Worker(
         settings=settings,
-        engine=engine,
+        engine=model.engine,
         readers=readers,
         objects=objects,
         publisher=publisher,
@@ -228,9 +217,3 @@ def _intake_check(worker: Worker) -> Check:
         return worker.consumer.unready_because(_LOST_SECONDS)
 
     return check
-
-
-class _BatchMetrics:
-    def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:  # noqa: ARG002  # the engine's shape
-        metrics.BATCH_PAGES.labels(kind).observe(size)
-        metrics.BATCH_SECONDS.labels(kind).observe(seconds)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from docfleet.commands import evaluate
+from docfleet.commands import dlq_arguments, evaluate
 
 Number = TypeVar("Number", int, float)
 
@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_classify(commands.add_parser("classify", help="post documents to a running system and show its answers"))
     _add_evaluate(commands.add_parser("evaluate", help="measure how good answers are on labelled documents"))
     _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
+    dlq_arguments.add(commands.add_parser("dlq", help="look at dead letters, replay and drop them"))
     return parser
 
 

@@ -32,6 +32,9 @@ JOBS_HELD_BACK: Final = Gauge(
 RELAYED: Final = Counter(
     "docfleet_relayed_events_total", "Events that the relay or the sweeper published.", ("reason",)
 )
+REAPED: Final = Counter(
+    "docfleet_reaped_items_total", "Documents and rows deleted after their time, and orphaned documents.", ("kind",)
+)
 URL_FETCHES: Final = Counter("docfleet_url_fetches_total", "Fetches of file_url by outcome.", ("outcome",))
 
 # classifier_worker

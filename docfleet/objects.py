@@ -1,4 +1,4 @@
-"""The object store, over google-cloud-storage: create once, read by ranges, delete.
+"""The object store, over google-cloud-storage: create once, read by ranges, list, delete.
 
 Every call blocks, so callers run it in a thread. Uploads carry `if_generation_match=0`: the same
 name is never written twice, and a retry of an upload that got through is told so. Failures leave as
@@ -6,8 +6,12 @@ DocfleetError: OBJECT_MISSING, or STORAGE_UNAVAILABLE when another try may help.
 """
 
 import os
+import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import requests
@@ -26,9 +30,31 @@ from schemas.errors import DocfleetError, ErrorCode
 UPLOAD_PART_BYTES: Final = 8 * 1024 * 1024
 
 
+_DOCUMENT_NAME: Final = re.compile(r"jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/document")
+#: What all documents' names begin with.
+DOCUMENTS_PREFIX: Final = "jobs/"
+#: Names of one answer to a listing; GCS gives at most so many.
+_PAGE_OBJECTS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing shows it."""
+
+    name: str
+    generation: int
+    created_at: datetime
+
+
 def document_name(job_id: object) -> str:
     """Return the name of a job's document in the bucket."""
     return f"jobs/{job_id}/document"
+
+
+def job_id_in(name: str) -> uuid.UUID | None:
+    """Return whose document an object is by its name; None when it is no document."""
+    found = _DOCUMENT_NAME.fullmatch(name)
+    return uuid.UUID(found[1]) if found else None
 
 
 class Upload:
@@ -111,13 +137,30 @@ class ObjectStore:
             )
         return bytes(body)
 
-    def delete(self, name: str) -> None:
-        """Delete the object; it may be gone already."""
+    def delete(self, name: str, *, generation: int | None = None) -> None:
+        """Delete the object, or only this generation of it; it may be gone already."""
         with _translated(name):
             try:
-                self._bucket.blob(name).delete(timeout=self._timeout_seconds, retry=self._retry)
-            except NotFound:
+                self._bucket.blob(name).delete(
+                    if_generation_match=generation, timeout=self._timeout_seconds, retry=self._retry
+                )
+            except (NotFound, google_exceptions.PreconditionFailed):
                 return
+
+    def listed(self, prefix: str, page_token: str | None = None) -> tuple[list[Listed], str | None]:
+        """Return one page of the objects whose names begin so, and the token of the next page; None: it is the last."""
+        with _translated(prefix):
+            blobs = self._client.list_blobs(
+                self._bucket,
+                prefix=prefix,
+                page_size=_PAGE_OBJECTS,
+                page_token=page_token,
+                fields="items(name,generation,timeCreated),nextPageToken",
+                timeout=self._timeout_seconds,
+                retry=self._retry,
+            )
+            page = [Listed(blob.name, int(blob.generation), blob.time_created) for blob in next(blobs.pages, ())]
+        return page, blobs.next_page_token
 
     def ping(self) -> None:
         """Return when the bucket answers, by one small request without retries; raises when it does not."""

@@ -25,3 +25,15 @@ where revoked_at is null and (key_id::text = lower(%(text)s) or prefix = %(text)
 -- revoke_api_key --
 -- From now on the key is unknown to every service.
 update api_keys set revoked_at = now() where key_id = %(key_id)s
+
+-- job_states --
+-- How far jobs are, for whoever wants to replay their messages.
+select job_id, status, attempt
+from jobs
+where job_id = any(%(job_ids)s)
+
+-- projector_offsets --
+-- How far the projector has read a topic.
+select partition, next_offset
+from consumer_offsets
+where consumer_group = %(consumer_group)s and topic = %(topic)s

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from docfleet import fault_points
 from docfleet.settings import InvalidSettings, Settings
 
 Checked = TypeVar("Checked", bound=Settings)
@@ -19,4 +20,5 @@ def run_service(settings_type: type[Checked], run: Callable[[Checked], Coroutine
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_WRONG_SETTINGS
+    fault_points.arm(settings.fault_at)
     return asyncio.run(run(settings))

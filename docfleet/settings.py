@@ -9,9 +9,10 @@ import difflib
 import os
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from docfleet import fault_points
 from docfleet.setting_names import KNOWN_VARIABLES
 
 PREFIX = "DOCFLEET_"
@@ -39,6 +40,17 @@ class Settings(BaseSettings):
     stop_deadline_seconds: float = Field(
         25.0, gt=0, description="From SIGTERM to exit: work that is not done by then is handed back."
     )
+    fault_at: str | None = Field(
+        None,
+        description="For fault tests only: `step:count` kills the process when it reaches that step so many times.",
+    )
+
+    @field_validator("fault_at")
+    @classmethod
+    def _is_a_step(cls, text: str | None) -> str | None:
+        if text is not None:
+            fault_points.check(text)
+        return text
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -126,6 +138,9 @@ class DatabaseSettings(Settings):
         alias="DATABASE_URL", description="PostgreSQL, `postgresql://user:password@host/db`."
     )
     database_pool_size: int = Field(10, ge=1, le=500, description="Most connections that one process opens.")
+    database_timeout_seconds: float = Field(
+        10.0, gt=0, description="Most time for one statement; a database that takes longer counts as away."
+    )
 
 
 class ObjectSettings(Settings):

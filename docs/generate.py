@@ -142,8 +142,12 @@ def topics_table() -> str:
 
 def groups_table() -> str:
     """Return the consumer groups."""
-    groups = {topics.WORKER_GROUP: "classifier_worker", topics.STATUS_GROUP: "status_service"}
-    return _table(("Group", "Service"), [(f"`{group}`", service) for group, service in groups.items()])
+    groups = {
+        topics.WORKER_GROUP: "classifier_worker",
+        topics.STATUS_GROUP: "status_service",
+        topics.DLQ_REVIEW_GROUP: "people, by `docfleet dlq drop`",
+    }
+    return _table(("Group", "Used by"), [(f"`{group}`", user) for group, user in groups.items()])
 
 
 def topic_headers_table() -> str:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from docfleet import metrics
 from docfleet.api_keys import ApiKey
+from docfleet.fault_points import reached
 from docfleet.objects import document_name
 from producer_api.document import DocumentWriter, Storage
 from producer_api.keys import Terms
@@ -167,12 +168,14 @@ class Admission:
         }
 
     async def _admit(self, key: ApiKey, job: NewJob, lock: Lock | None) -> Admitted:
+        reached("before_admit")
         try:
             admitted = await self._store.admit(key, job, lock, self._leases.publish_seconds)
         except UNAVAILABLE as error:
             if await self._is_durable(job.job_id) is False:
                 raise
             raise _Undecided from error
+        reached("after_admit")
         if admitted is not None:
             return admitted
         await self._refuse_over_quota(key)

@@ -24,6 +24,7 @@ from producer_api.document import Storage
 from producer_api.fetch import FetchLimits
 from producer_api.fetcher import Fetcher, FetchRules
 from producer_api.outbox import Outbox
+from producer_api.reaper import KeepFor, Reaper
 from producer_api.relay import Relay, forget_old_idempotency_keys
 from producer_api.routes import ADMISSION, API_KEYS, LIMITS, routes
 from producer_api.settings import ProducerSettings
@@ -49,7 +50,11 @@ class Service:
 
     def __init__(self, settings: ProducerSettings) -> None:
         self.settings = settings
-        self.pool = open_pool(settings.database_url.get_secret_value(), max_size=settings.database_pool_size)
+        self.pool = open_pool(
+            settings.database_url.get_secret_value(),
+            max_size=settings.database_pool_size,
+            answer_seconds=settings.database_timeout_seconds,
+        )
         self.store = Store(self.pool, tenant_jobs_max=settings.tenant_jobs_in_flight)
         self.publisher = Publisher(settings, source=SERVICE, message_timeout_seconds=settings.publish_timeout_seconds)
         self.outbox = Outbox(self.publisher, self.store)
@@ -113,11 +118,14 @@ class Service:
             interval_seconds=settings.sweep_interval_seconds,
             silence_seconds=settings.sweep_after_seconds,
         )
+        keep = KeepFor(settings.document_keep_seconds, settings.job_keep_seconds, settings.orphan_keep_seconds)
+        reaper = Reaper(self.store, self.storage, self.offsets, keep)
         return [
             self.fetcher.run(),
             self.relay.run(),
             hear_of_changes(settings.database_url.get_secret_value(), self.relay.on_change),
             sweeper.run(settings.max_attempts),
+            reaper.run(settings.reap_interval_seconds),
             forget_old_idempotency_keys(self.store, settings.idempotency_keep_seconds),
         ]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from docfleet import metrics
+from docfleet.fault_points import reached
 from docfleet.objects import ObjectStore, Upload
 from producer_api.formats import HEAD_BYTES, media_type_of
 from schemas.errors import DocfleetError, ErrorCode
@@ -93,12 +94,14 @@ class DocumentWriter:
         if self._name is None:
             return
         self._is_stored = True  # from here on it may exist, whatever is raised
+        reached("before_object_put")
         if self._upload is not None:
             await self._run(self._upload.finish)
         else:
             body, self._pending = bytes(self._pending), bytearray()
             media_type = self._media_type or ""
             await self._run(lambda: self._storage.objects.put(str(self._name), body, media_type=media_type))
+        reached("after_object_put")
 
     async def abandon(self, *, keep_stored: bool = False) -> None:
         """Leave nothing behind: the upload is given up, an object that exists already is deleted unless it is kept."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
+from docfleet.fault_points import reached
 from docfleet.kafka import Delivered, Publisher
 from docfleet.stopping import Deadline
 from producer_api.store import UNAVAILABLE, JobRow, Published, Store
@@ -103,6 +104,7 @@ class Outbox:
             none_of_these=job.none_of_these,
             evidence=job.evidence,
         )
+        reached("before_produce")
         try:
             return self._publisher.publish(JOBS, event, traceparent=job.traceparent)
         except Exception as error:  # noqa: BLE001  # a registry that is away raises its HTTP client's errors
@@ -113,6 +115,7 @@ class Outbox:
     def _settle(self, job: JobRow, future: Future[Delivered]) -> None:
         error = future.exception()
         if error is None:
+            reached("after_produce")
             delivered = future.result()
             self._delivered.append(Published(job.job_id, job.last_seen_at, delivered.partition, delivered.offset))
         else:
@@ -132,6 +135,7 @@ class Outbox:
             try:
                 if delivered:
                     await self._store.mark_published(delivered)
+                    reached("after_mark")
                 if failed:
                     await self._store.release_unpublished([job.job_id for job in failed])
             except UNAVAILABLE as error:

@@ -332,6 +332,45 @@ where job_id in (
     limit %(limit)s
     for update skip locked)
 
+-- try_reaping --
+-- Whether this connection may reap now; one at a time may, until it says stop_reaping or is closed.
+select pg_try_advisory_lock(%(reaping_lock)s)
+
+-- stop_reaping --
+-- Let another replica reap.
+select pg_advisory_unlock(%(reaping_lock)s)
+
+-- documents_to_reap --
+-- Jobs that ended long enough ago for their document to go, the oldest first.
+select job_id, object_name
+from jobs
+where finished_at < now() - %(keep)s and document_deleted_at is null
+order by finished_at
+limit %(limit)s
+
+-- mark_documents_deleted --
+-- The documents are no longer in the store.
+update jobs
+set document_deleted_at = now()
+where job_id = any(%(job_ids)s) and finished_at is not null and document_deleted_at is null
+
+-- reap_jobs --
+-- Forget jobs that ended long enough ago and whose document is gone; an answer to an Idempotency-Key goes with its job.
+delete from jobs
+where job_id in (
+    select job_id
+    from jobs
+    where document_deleted_at is not null and finished_at < now() - %(keep)s
+    order by finished_at
+    limit %(limit)s
+    for update skip locked)
+
+-- jobs_without_need --
+-- Which of these documents no job needs: there is no such job, or its document was deleted before.
+select named.job_id
+from unnest(%(job_ids)s::uuid[]) as named (job_id)
+where not exists (select from jobs where jobs.job_id = named.job_id and document_deleted_at is null)
+
 -- is_migrated --
 -- Fails when the tables are missing.
 select from jobs limit 0

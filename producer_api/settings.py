@@ -1,11 +1,14 @@
 """What producer_api is told by its environment."""
 
-from pydantic import Field, field_validator
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 
 from docfleet.settings import DatabaseSettings, KafkaSettings, ObjectSettings
 from producer_api.addresses import Allowed
 
 _MIB = 1024 * 1024
+_DAY_SECONDS = 24 * 60 * 60
 
 
 class ProducerSettings(KafkaSettings, DatabaseSettings, ObjectSettings):
@@ -45,6 +48,24 @@ class ProducerSettings(KafkaSettings, DatabaseSettings, ObjectSettings):
     sweep_after_seconds: float = Field(
         120.0, gt=0, description="A job without a sign of life for this long is published again."
     )
+    reap_interval_seconds: float = Field(
+        3600.0, gt=0, description="Pause between looks for documents and rows that have been kept for long enough."
+    )
+    document_keep_seconds: float = Field(
+        7.0 * _DAY_SECONDS,
+        ge=0,
+        description="How long a document is kept after its job has ended; 0 keeps it for ever.",
+    )
+    job_keep_seconds: float = Field(
+        30.0 * _DAY_SECONDS,
+        ge=0,
+        description="How long a job and its result can be looked up after its end; 0 keeps it for ever.",
+    )
+    orphan_keep_seconds: float = Field(
+        1.0 * _DAY_SECONDS,
+        ge=600,
+        description="How long a document without a job is kept, such as that of a POST that died half way.",
+    )
     max_attempts: int = Field(5, ge=1, description="How often a job is tried before it fails.")
     fetch_concurrency: int = Field(8, ge=1, le=256, description="Most file_url downloads of one process at a time.")
     fetch_attempts: int = Field(4, ge=1, description="Tries to fetch a file_url that does not answer.")
@@ -62,3 +83,13 @@ class ProducerSettings(KafkaSettings, DatabaseSettings, ObjectSettings):
     def _is_understood(cls, text: str) -> str:
         Allowed.parse(text)
         return text
+
+    @model_validator(mode="after")
+    def _jobs_outlive_what_belongs_to_them(self) -> Self:
+        if not self.job_keep_seconds:
+            return self
+        if not 0 < self.document_keep_seconds <= self.job_keep_seconds:
+            raise ValueError("DOCFLEET_DOCUMENT_KEEP_SECONDS: must not be longer than DOCFLEET_JOB_KEEP_SECONDS")
+        if self.idempotency_keep_seconds > self.job_keep_seconds:
+            raise ValueError("DOCFLEET_IDEMPOTENCY_KEEP_SECONDS: must not be longer than DOCFLEET_JOB_KEEP_SECONDS")
+        return self

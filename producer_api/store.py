@@ -2,18 +2,21 @@
 
 import dataclasses
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.rows import class_row
-from psycopg_pool import AsyncConnectionPool
 
 from docfleet.api_keys import ApiKey
-from docfleet.postgres import load_queries
+from docfleet.postgres import Pool, load_queries
 
 Row = TypeVar("Row")
+
+#: An advisory lock: whoever has it reaps.
+_REAPING_LOCK: Final = 0x646F635F72656170  # "doc_reap"
 
 #: Postgres is away or not migrated yet: another try may help, and nothing was decided.
 UNAVAILABLE: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable)
@@ -114,7 +117,7 @@ class Position:
 class Store:
     """Every statement is one transaction. Raises what UNAVAILABLE lists when Postgres is away."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any], *, tenant_jobs_max: int = 0) -> None:
+    def __init__(self, pool: Pool, *, tenant_jobs_max: int = 0) -> None:
         self._pool = pool
         self._tenant_jobs_max = tenant_jobs_max  # in Kafka and not ended; 0: as many as come
         self._queries = {name: text.encode() for name, text in load_queries("producer_api").items()}
@@ -241,6 +244,40 @@ class Store:
     async def sweep_refused(self, silence_seconds: float, limit: int) -> int:
         """Let failed fetches whose terminal event never came back be fetched again; return how many."""
         return await self._run("sweep_refused", {"silence": timedelta(seconds=silence_seconds), "limit": limit})
+
+    @asynccontextmanager
+    async def reaping(self) -> AsyncIterator[bool]:
+        """Whether this process is the one that reaps, for as long as the block runs; holds a connection."""
+        lock = {"reaping_lock": _REAPING_LOCK}
+        async with self._pool.held() as connection:
+            row = await (await connection.execute(self._queries["try_reaping"], lock)).fetchone()
+            is_ours = bool(row and row[0])
+            try:
+                yield is_ours
+            finally:
+                if is_ours:
+                    await connection.execute(self._queries["stop_reaping"], lock)
+
+    async def documents_to_reap(self, keep_seconds: float, limit: int) -> list[tuple[uuid.UUID, str | None]]:
+        """Return up to `limit` ended jobs, and the object of each, whose document has been kept for long enough."""
+        values = {"keep": timedelta(seconds=keep_seconds), "limit": limit}
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(self._queries["documents_to_reap"], values)
+            return [(job_id, name) for job_id, name in await cursor.fetchall()]
+
+    async def mark_documents_deleted(self, job_ids: Sequence[uuid.UUID]) -> None:
+        """Write down that these documents are gone."""
+        await self._run("mark_documents_deleted", {"job_ids": list(job_ids)})
+
+    async def reap_jobs(self, keep_seconds: float, limit: int) -> int:
+        """Delete up to `limit` rows of ended jobs that have been kept for long enough; return how many."""
+        return await self._run("reap_jobs", {"keep": timedelta(seconds=keep_seconds), "limit": limit})
+
+    async def jobs_without_need(self, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """Return those of the ids whose document no job needs."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(self._queries["jobs_without_need"], {"job_ids": list(job_ids)})
+            return {job_id for (job_id,) in await cursor.fetchall()}
 
     async def _jobs(self, name: str, values: Mapping[str, Any]) -> list[JobRow]:
         async with self._pool.connection() as connection, connection.cursor(row_factory=class_row(JobRow)) as cursor:

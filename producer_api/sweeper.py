@@ -17,7 +17,7 @@ from docfleet.settings import KafkaSettings
 from producer_api.outbox import Outbox
 from producer_api.store import UNAVAILABLE, JobRow, Position, Store
 from schemas.errors import ERRORS, ErrorCode
-from schemas.topics import EVENTS, JOBS, STATUS_GROUP, WORKER_GROUP
+from schemas.topics import EVENTS, JOBS, STATUS_GROUP, WORKER_GROUP, Topic
 
 _log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ class Offsets:
         committed = {t.partition: max(0, t.offset) for t in self._consumer.committed(partitions, _ANSWER_SECONDS)}
         return [Position(t.partition, committed.get(t.partition, 0), *self._watermarks(t)) for t in partitions]
 
-    def ends_of_events(self) -> dict[int, int]:
-        """Return the next offset of each partition of docfleet.events that has anything in it."""
-        watermarks = {t.partition: self._watermarks(t) for t in self._partitions(EVENTS.name)}
+    def ends_of(self, topic: Topic) -> dict[int, int]:
+        """Return the next offset of each partition of a topic that has anything in it."""
+        watermarks = {t.partition: self._watermarks(t) for t in self._partitions(topic.name)}
         return {partition: high for partition, (low, high) in watermarks.items() if high > low}
 
     def close(self) -> None:
@@ -60,6 +60,12 @@ class Offsets:
         if low_and_high is None:
             raise KafkaException(KafkaError._TIMED_OUT)  # noqa: SLF001  # the library's own name
         return low_and_high
+
+
+async def has_projector_read(store: Store, topic: Topic, ends: dict[int, int]) -> bool:
+    """Whether the table of jobs says all that stands below these offsets of a topic."""
+    offsets = await store.projector_offsets(STATUS_GROUP, topic.name)
+    return all(offsets.get(partition, 0) >= end for partition, end in ends.items())
 
 
 class Sweeper:
@@ -87,19 +93,15 @@ class Sweeper:
 
     async def _look(self, max_attempts: int) -> None:
         positions = await asyncio.to_thread(self._offsets.of_jobs)
-        before, self._ends_before = self._ends_before, await asyncio.to_thread(self._offsets.ends_of_events)
+        before, self._ends_before = self._ends_before, await asyncio.to_thread(self._offsets.ends_of, EVENTS)
         if before is None:
             return
-        if not await self._projector_has_read(before):
+        if not await has_projector_read(self._store, EVENTS, before):
             _log.warning("no sweep while the projector is behind", extra={"action": "sweep"})
             return
         await self._store.sweep_refused(self._silence_seconds, _BATCH)
         for job in await self._store.sweep(positions, self._silence_seconds, _BATCH):
             await self._again(job, max_attempts)
-
-    async def _projector_has_read(self, ends: dict[int, int]) -> bool:
-        offsets = await self._store.projector_offsets(STATUS_GROUP, EVENTS.name)
-        return all(offsets.get(partition, 0) >= end for partition, end in ends.items())
 
     async def _again(self, job: JobRow, max_attempts: int) -> None:
         extra = {"action": "sweep", "job_id": job.job_id, "attempt": job.attempt}

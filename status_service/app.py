@@ -33,9 +33,9 @@ async def run(settings: StatusSettings) -> int:
     log_to_stderr(SERVICE, settings.log_level)
     requested = stop_requested()
     dsn = settings.database_url.get_secret_value()
-    pool = open_pool(dsn, max_size=settings.database_pool_size)
+    pool = open_pool(dsn, max_size=settings.database_pool_size, answer_seconds=settings.database_timeout_seconds)
     changes = Changes(dsn)
-    projector = Projector(_intake(settings), dsn, schema_ids(settings))
+    projector = Projector(intake(settings), dsn, schema_ids(settings))
     health = Health({"postgres": lambda: _postgres_fault(pool), "projector": lambda: _answered(projector.unready())})
     health.liveness = projector.fault
 
@@ -62,7 +62,8 @@ async def run(settings: StatusSettings) -> int:
     return 0 if is_tidy else 1
 
 
-def _intake(settings: StatusSettings) -> Intake:
+def intake(settings: StatusSettings) -> Intake:
+    """Return what the projector reads and as whom."""
     config = consumer_config(
         settings,
         group_id=STATUS_GROUP,

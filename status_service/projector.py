@@ -142,7 +142,7 @@ class Projector:
             if error.args[0].fatal():
                 raise
             self._back_off("Kafka does not answer", error)
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
             self._back_off("Postgres is away", error)
         except Exception as error:
             logger.exception("the projector could not go on", extra={"action": "projection_failed"})
@@ -212,6 +212,7 @@ class Projector:
                 claims[partition] = self._store.restart(partition, claim, low)
         begin = [TopicPartition(topic, number, claims[topic, number].next_offset) for topic, number in claims]
         self._consumer.incremental_assign(begin)
+        self._consumer.resume(begin)  # librdkafka remembers that a partition was paused when it was last ours
         self._claims |= claims
         self._unclaimed -= claims.keys()
 

@@ -1,5 +1,6 @@
 -- The statements of status_service. The case expressions are the ranks of schemas/lifecycle.py: queued 0,
 -- processing 1, terminal 2. tests/integration/status/test_store.py holds the two together, pair by pair.
+-- Long arrays are sent in binary (%b): the client would spend more time on escaping texts than on all else.
 
 -- find_jobs --
 -- Jobs as clients see them; `result` as the very text that was stored, since the order of its keys counts.
@@ -7,6 +8,10 @@ select
     job_id, tenant_id, status, progress, error_code, error, result::text as result, created_at, started_at, finished_at
 from jobs
 where job_id = any(%(job_ids)s)
+
+-- limit_idle_transactions --
+-- Postgres ends this session when it begins a transaction and then says nothing for so long.
+set idle_in_transaction_session_timeout = '5s'
 
 -- claim_partitions --
 -- Make a group's partitions ours: whoever wrote them before fails from now on, because the epoch is another.
@@ -51,13 +56,13 @@ select
     c.started_at, c.finished_at, c.last_seen_at, c.object_name, c.media_type, c.size_bytes, c.categories::text[],
     c.none_of_these, c.evidence, c.traceparent, c.published_at, c.published_partition, c.published_offset
 from unnest(
-    %(job_id)s::uuid[], %(tenant_id)s::text[], %(status)s::text[], %(progress)s::text[], %(attempt)s::integer[],
-    %(error_code)s::text[], %(error)s::text[], %(result)s::text[], %(created_at)s::timestamptz[],
-    %(started_at)s::timestamptz[], %(finished_at)s::timestamptz[], %(last_seen_at)s::timestamptz[],
-    %(object_name)s::text[], %(media_type)s::text[], %(size_bytes)s::bigint[], %(categories)s::text[],
-    %(none_of_these)s::double precision[], %(evidence)s::boolean[],
-    %(traceparent)s::text[], %(published_at)s::timestamptz[], %(published_partition)s::integer[],
-    %(published_offset)s::bigint[]
+    %(job_id)b::uuid[], %(tenant_id)b::text[], %(status)b::text[], %(progress)b::text[], %(attempt)b::integer[],
+    %(error_code)b::text[], %(error)b::text[], %(result)b::text[], %(created_at)b::timestamptz[],
+    %(started_at)b::timestamptz[], %(finished_at)b::timestamptz[], %(last_seen_at)b::timestamptz[],
+    %(object_name)b::text[], %(media_type)b::text[], %(size_bytes)b::bigint[], %(categories)b::text[],
+    %(none_of_these)b::double precision[], %(evidence)b::boolean[],
+    %(traceparent)b::text[], %(published_at)b::timestamptz[], %(published_partition)b::integer[],
+    %(published_offset)b::bigint[]
 ) as c (
     job_id, tenant_id, status, progress, attempt, error_code, error, result, created_at, started_at, finished_at,
     last_seen_at, object_name, media_type, size_bytes, categories, none_of_these, evidence, traceparent,
@@ -109,7 +114,7 @@ update jobs as j
 set progress = case when j.status = 'processing' then c.progress else j.progress end, last_seen_at = c.last_seen_at
 from (
     select w.job_id, w.progress, w.last_seen_at
-    from unnest(%(job_id)s::uuid[], %(progress)s::text[], %(last_seen_at)s::timestamptz[])
+    from unnest(%(job_id)b::uuid[], %(progress)b::text[], %(last_seen_at)b::timestamptz[])
         as w (job_id, progress, last_seen_at)
     join jobs on jobs.job_id = w.job_id
     order by w.job_id

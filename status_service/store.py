@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
+from docfleet.fault_points import reached
 from docfleet.postgres import load_queries
 from schemas.channels import JOBS_CHANNEL
 from status_service.folding import Batch, Change, Sign
@@ -88,6 +89,8 @@ class ProjectionStore:
             with connection.transaction():
                 self._advance(connection, advances)
                 _notify(connection, _write_rows(connection, batch))
+                reached("before_projection_commit")
+            reached("after_projection_commit")
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             logger.warning("Postgres refuses something: %s", error, extra={"action": "batch_refused"})
             with connection.transaction():
@@ -126,6 +129,8 @@ class ProjectionStore:
                 keepalives_count=3,
                 tcp_user_timeout=10_000,
             )
+            # a process that is frozen in a transaction must not keep its partitions' locks from those that take over
+            self._open.execute(_SQL["limit_idle_transactions"])
         return self._open
 
 

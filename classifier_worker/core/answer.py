@@ -14,10 +14,11 @@ from classifier_worker.core.page import Box
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The names that a page may have, and whether the answer should say what decided."""
+    """The names that a page may have, and what the answer should say besides their probabilities."""
 
     categories: tuple[str, ...]
     is_evidence_wanted: bool = False
+    is_none_wanted: bool = True  #: costs a comparison with all that the lexicon knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +49,5 @@ class PageAnswer:
     """
 
     probabilities: NDArray[np.float64]  #: (C,), sums to 1: given that one of the names fits
-    none: float  #: the probability that none of them fits
+    none: float  #: the probability that none of them fits; 0 when not asked
     evidence: PageEvidence | None = None

@@ -17,13 +17,21 @@ from numpy.typing import NDArray
 
 from classifier_worker.core.page import Line
 
-_WORD: Final = re.compile(r"[^\W_]+")
+#: Letters and digits, with the vowel signs of scripts that write them as marks (Arabic to Khmer).
+_WORD: Final = re.compile(r"(?:[^\W_]|[\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])+")
 
 #: Letters from which a phrase may stand inside glued text; shorter ones need one or two word boundaries.
 _LETTERS_FREE: Final = 9
 _LETTERS_ONE_BOUNDARY: Final = 5
 #: Letters of a phrase that are looked up before it is searched for.
 _BEGINNING: Final = 5
+#: What a phrase of an entry is worth to the kind that the entry is of: whoever offers "tax form" means a W-2 too.
+_INHERITED: Final = 0.5
+_INHERITED_HEADING: Final = 0.7
+#: What a name of an entry is worth beside its cues (1 each) wherever it stands; as a heading it counts apart.
+_NAME_WORTH: Final = 0.5
+#: Names that are a smaller part of their line, for its loudness, are words in a sentence.
+_LEAST_HEADING: Final = 0.5
 #: A phrase that is repeated all over a page is no better than one that stands there a few times.
 _MOST_OCCURRENCES: Final = 8
 #: Words of names that say nothing about the kind of document.
@@ -63,6 +71,7 @@ class Entry:
     synonyms: tuple[str, ...] = ()
     cues: tuple[str, ...] = ()
     traits: tuple[str, ...] = ()
+    kind_of: tuple[str, ...] = ()  #: names of the entries that it is a kind of
 
 
 def words_of(text: str) -> list[str]:
@@ -89,6 +98,17 @@ class PageText:
     def strength(self, phrase: str) -> float:
         """Return how loudly the squashed `phrase` stands on the page: the loudest line it begins in, 0 if nowhere."""
         return max((self.weights[number] for number in self._begins_in(phrase)), default=0.0)
+
+    def heading(self, phrase: str) -> float:
+        """Return how far the squashed `phrase` is a heading: its line's loudness times its share of the line."""
+        ends = (*self.line_starts[1:], len(self.squashed))
+        return max(
+            (
+                self.weights[number] * min(len(phrase) / max(ends[number] - self.line_starts[number], 1), 1.0)
+                for number in self._begins_in(phrase)
+            ),
+            default=0.0,
+        )
 
     def loudest_line(self, phrase: str) -> Line | None:
         """Return the line that gives the squashed `phrase` its strength; None when it is not on the page."""
@@ -137,52 +157,100 @@ def page_text(lines: Sequence[Line]) -> PageText:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Which phrases of a lexicon stand on a page."""
+
+    strengths: NDArray[np.float32]  #: (P,) how loudly each phrase stands on the page
+    headings: NDArray[np.float32]  #: (P,) how far each entry's name or synonym is a heading; 0 for cues
+
+
 class CueIndex:
     """All phrases of a lexicon, matched against a page in one pass."""
 
-    def __init__(self, entries: Sequence[Entry], *, synonym_weight: float = 2.0) -> None:
+    def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = tuple(entries)
-        owners: dict[str, dict[int, float]] = {}
+        number_of = {entry.name: number for number, entry in enumerate(self.entries)}
+        worth: dict[str, dict[int, float]] = {}
+        named: set[tuple[str, int]] = set()
         for number, entry in enumerate(self.entries):
-            for phrase in entry.cues:
-                owners.setdefault(squash(phrase), {}).setdefault(number, 1.0)
-            for phrase in (entry.name, *entry.synonyms):
-                owners.setdefault(squash(phrase), {})[number] = synonym_weight
-        owners = {phrase: owned for phrase, owned in owners.items() if len(phrase) > 1 or not phrase.isascii()}
-        self.phrases = tuple(owners)
+            for phrase in map(squash, entry.cues):
+                worth.setdefault(phrase, {})[number] = 1.0
+            for phrase in map(squash, (entry.name, *entry.synonyms)):
+                worth.setdefault(phrase, {}).setdefault(number, _NAME_WORTH)
+                named.add((phrase, number))
+        worth = {
+            phrase: owners for phrase, owners in worth.items() if len(phrase) > 1 or (phrase and not phrase.isascii())
+        }
+        self.phrases = tuple(worth)
+        #: (E, E): 1 where the row's entry is of the column's kind, itself included
+        self.kinds = np.eye(len(self.entries), dtype=np.float32)
+        for number, entry in enumerate(self.entries):
+            self.kinds[number, [number_of[parent] for parent in entry.kind_of if parent in number_of]] = 1.0
+        self._kinds_of = np.argwhere(self.kinds - np.eye(len(self.entries)) > 0).tolist()  # (child, parent)
+        pairs = [
+            (row, number, share, (phrase, number) in named)
+            for row, phrase in enumerate(self.phrases)
+            for number, share in self._shares(worth[phrase]).items()
+        ]
+        #: what phrase `rows` is worth to entry `owners`, in pairs, for a table would be nearly empty
+        self._rows, self._owners = np.array([pair[:2] for pair in pairs], dtype=np.int64).reshape(-1, 2).T
+        self._worth = np.array([pair[2] for pair in pairs], dtype=np.float32)
+        self._is_name = np.array([pair[3] for pair in pairs], dtype=np.bool_)
+        self._named = np.bincount(self._rows, weights=self._is_name, minlength=len(self.phrases)) > 0
         #: rows of the phrases that begin with these letters: most of a lexicon can be told absent at once
         self._by_beginning: dict[str, list[int]] = {}
         for row, phrase in enumerate(self.phrases):
             self._by_beginning.setdefault(phrase[:_BEGINNING], []).append(row)
-        #: (P phrases, E entries): what a phrase is worth to an entry; shared phrases are worth less
-        self.worth = np.zeros((len(self.phrases), len(self.entries)), dtype=np.float32)
-        for row, phrase in enumerate(self.phrases):
-            rarity = np.log(1.0 + len(self.entries) / len(owners[phrase]))
-            for number, weight in owners[phrase].items():
-                self.worth[row, number] = weight * rarity
 
-    def strengths(self, page: PageText) -> NDArray[np.float32]:
-        """Return how loudly each phrase stands on the page (P,)."""
-        strengths = np.zeros(len(self.phrases), dtype=np.float32)
+    def _shares(self, owners: Mapping[int, float]) -> dict[int, float]:
+        """Return what a phrase is worth to its owners and to their kinds; the more owners, the less."""
+        rarity = float(np.log(1.0 + len(self.entries) / len(owners)))
+        shares = {number: worth * rarity for number, worth in owners.items()}
+        for number, worth in owners.items():
+            for parent in np.flatnonzero(self.kinds[number]).tolist():
+                shares[parent] = max(shares.get(parent, 0.0), _INHERITED * worth * rarity)
+        return shares
+
+    def match(self, page: PageText) -> Matches:
+        """Return which phrases stand on the page."""
+        found = Matches(*np.zeros((2, len(self.phrases)), dtype=np.float32))
         for beginning in self._by_beginning.keys() & page.beginnings():
             for row in self._by_beginning[beginning]:
-                strengths[row] = page.strength(self.phrases[row])
-        return strengths
+                found.strengths[row] = page.strength(self.phrases[row])
+                if found.strengths[row] and self._named[row]:
+                    found.headings[row] = page.heading(self.phrases[row])
+        return found
 
-    def evidence(self, page: PageText, idf: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def heading_evidence(self, found: Matches) -> NDArray[np.float32]:
+        """Return how far a name of each entry, or of one of its kinds, stands on the page as a heading (E,)."""
+        there = self._is_name & (found.headings[self._rows] >= _LEAST_HEADING)
+        own = np.zeros(len(self.entries), dtype=np.float32)
+        np.maximum.at(own, self._owners[there], found.headings[self._rows[there]])
+        whole = own.copy()
+        for child, parent in self._kinds_of:
+            whole[parent] = max(whole[parent], _INHERITED_HEADING * own[child])
+        return whole
+
+    def evidence(self, found: Matches, idf: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the evidence for each entry (E,): summed worth of its phrases, dampened.
 
         `idf` (P,) says how rare each phrase is on unrelated pages; without it all count alike.
         """
-        strengths = self.strengths(page)
-        worth = (strengths if idf is None else strengths * idf) @ self.worth
-        return np.asarray(np.sqrt(worth), dtype=np.float32)
+        told = found.strengths if idf is None else found.strengths * idf
+        there = np.flatnonzero(told[self._rows])
+        sums = np.bincount(
+            self._owners[there], told[self._rows[there]] * self._worth[there], minlength=len(self.entries)
+        )
+        return np.asarray(np.sqrt(sums), dtype=np.float32)
 
     def telling_lines(
         self, page: PageText, kin: NDArray[np.float32], idf: NDArray[np.float32] | None, *, most: int
     ) -> list[Line]:
         """Return the lines with the phrases that speak loudest for a category that is `kin` (E,) to the entries."""
-        worth = self.strengths(page) * (self.worth @ kin)
+        worth = self.match(page).strengths * np.bincount(
+            self._rows, self._worth * kin[self._owners], minlength=len(self.phrases)
+        )
         if idf is not None:
             worth = worth * idf
         found: dict[Line, None] = {}

@@ -18,7 +18,7 @@ from classifier_worker.core.answer import PageAnswer
 _UNITS: Final = 1_000_000
 
 #: A channel further than this from its background mean says no more than one at this distance.
-_MOST_DEVIATIONS: Final = 6.0
+MOST_DEVIATIONS: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def weigh_channels(
     says of that category on unrelated pages; 0 means that the channel has nothing to say.
     """
     return {
-        name: weight * np.clip(channels[name], -_MOST_DEVIATIONS, _MOST_DEVIATIONS).astype(np.float64)
+        name: weight * np.clip(channels[name], -MOST_DEVIATIONS, MOST_DEVIATIONS).astype(np.float64)
         for name, weight in weights.items()
         if name in channels
     }

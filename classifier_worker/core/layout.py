@@ -12,9 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier_worker.core.page import Line, Page, Structure
+from classifier_worker.core.patterns import PATTERNS, pattern_features
 
 _MONEY: Final = frozenset("$€£¥₹")
 _BULLETS: Final = frozenset("•▪●○■□☐☑–-*·")
+
+#: A page without text is blank when this share of it has the colour of its paper.
+_BLANK_SHARE: Final = 0.99
+#: Side of the tiles in which photographs are looked for.
+_TILE_PX: Final = 16
+#: Least width of a stave's lines on the page, and in how many strips of a picture they are looked for.
+_STAVE_WIDTH: Final = 0.2
+_STRIPS: Final = 3
+_STAFF_LINE_PX: Final = 3
 
 #: Names of the features, in the order of the vector; the bundle's fitted head stands on this order.
 FEATURES: Final[tuple[str, ...]] = (
@@ -30,7 +40,10 @@ FEATURES: Final[tuple[str, ...]] = (
     "rules", "upright_rules", "rects", "small_rects", "pictures", "picture_area", "tables", "table_cells", "fonts",
     # pixels
     "brightness", "dark", "ink", "colour", "flat", "row_regularity", "long_rows", "long_columns", "edges",
-    "gutter", "ink_height", "ink_width", "ocr", "no_text",
+    "gutter", "ink_height", "ink_width", "ocr", "no_text", "staves", "photo", "legibility",
+    "blank",
+    # what the lines look like
+    *PATTERNS,
 )  # fmt: skip
 
 
@@ -42,6 +55,10 @@ def layout_features(page: Page) -> NDArray[np.float32]:
     values |= _type_features(page.lines)
     values |= _drawn_features(page.structure or Structure())
     values |= _pixel_features(page.image)
+    values |= pattern_features([line.text.strip() for line in page.lines])
+    staves = max(staves_drawn(page.structure or Structure()), staves_seen(page.image))
+    values["blank"] = float(values["no_text"] > 0 and values["flat"] > _BLANK_SHARE)
+    values["staves"] = math.log1p(max(staves - 1, 0))  # one alone may be a table's rules
     return np.array([values[name] for name in FEATURES], dtype=np.float32)
 
 
@@ -53,6 +70,7 @@ def _page_features(page: Page) -> dict[str, float]:
         "small_page": float(page.width_points * page.height_points < 300 * 420),
         "ocr": float(page.text_source == "ocr"),
         "no_text": float(page.text_source == "none"),
+        "legibility": page.legibility,
     }
 
 
@@ -156,10 +174,71 @@ def _pixel_features(image: NDArray[np.uint8]) -> dict[str, float]:
         "long_rows": math.log1p(_ruled(dark, 0.4)),
         "long_columns": math.log1p(_ruled(np.ascontiguousarray(dark.T), 0.25)),
         "edges": float(edges) / 255,
+        "photo": _photo_share(grey, paper),
         "gutter": float(columns.mean() - middle.min()),
         "ink_height": float(np.ptp(inked_rows) / len(rows)) if inked_rows.size else 0.0,
         "ink_width": float(np.ptp(inked_columns) / len(columns)) if inked_columns.size else 0.0,
     }
+
+
+def _photo_share(grey: NDArray[np.uint8], paper: float) -> float:
+    """Return the share of the page's tiles that look like a photograph: many middle tones, little paper."""
+    height, width = (side // _TILE_PX * _TILE_PX for side in grey.shape)
+    if not height or not width:
+        return 0.0
+    grid = grey[:height, :width].reshape(height // _TILE_PX, _TILE_PX, width // _TILE_PX, _TILE_PX)
+    tiles = grid.transpose(0, 2, 1, 3).reshape(-1, _TILE_PX * _TILE_PX).astype(np.int16)
+    spread = tiles.std(axis=1)
+    is_paper = np.mean(np.abs(tiles - paper) < 12, axis=1) > 0.3
+    return float(np.mean((spread > 4) & (spread < 60) & ~is_paper))
+
+
+def staves_drawn(structure: Structure) -> int:
+    """Return how many staves of music the drawn rules make."""
+    rows = sorted((r.top + r.bottom) / 2 for r in structure.rules if r.right - r.left > _STAVE_WIDTH)
+    return _count_staves(np.array(rows) * 512)
+
+
+def staves_seen(image: NDArray[np.uint8]) -> int:
+    """Return how many staves of music the picture shows: the most that a third of its width shows.
+
+    Thirds, because a page that is skewed a little still has level lines within them.
+    """
+    grey = image[:, :, 1]
+    most = 0
+    for share in range(_STRIPS):
+        strip = grey[:, share * grey.shape[1] // _STRIPS : (share + 1) * grey.shape[1] // _STRIPS]
+        if strip.shape[1] < 2 * _STRIPS:
+            return 0
+        paper = float(np.partition(strip, int(strip.size * 0.8), axis=None)[int(strip.size * 0.8)])
+        flat = np.flatnonzero(_longest_runs(strip < paper - 40) > 0.6 * strip.shape[1])
+        groups = np.split(flat, np.flatnonzero(np.diff(flat) > 1) + 1)
+        rows = np.array([group.mean() for group in groups if 0 < len(group) <= _STAFF_LINE_PX])
+        most = max(most, _count_staves(rows))
+    return most
+
+
+def _longest_runs(dark: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the longest run of dark pixels in each row."""
+    run: NDArray[np.int32] = np.zeros(dark.shape[0], dtype=np.int32)
+    longest = run.copy()
+    for column in dark.T:
+        run = np.where(column, run + 1, 0)
+        np.maximum(longest, run, out=longest)
+    return longest
+
+
+def _count_staves(rows: NDArray[np.float64]) -> int:
+    """Return how often exactly five level lines (at `rows`, px, rising) stand at one close distance."""
+    gaps = np.concatenate([[np.inf], np.diff(rows), [np.inf]])
+    found = at = 0
+    while at + 5 <= len(rows):
+        inner = gaps[at + 1 : at + 5]
+        pitch = float(inner.mean())
+        is_even = 1.9 <= pitch <= 10 and float(np.ptp(inner)) <= 1.01
+        is_alone = min(gaps[at], gaps[at + 5]) > 1.5 * pitch
+        found, at = (found + 1, at + 5) if is_even and is_alone else (found, at + 1)
+    return found
 
 
 #: What lexicon entries may expect of a page's layout and look, each a number that is higher the more it is so.
@@ -183,13 +262,30 @@ TRAITS: Final[Mapping[str, Callable[[Mapping[str, float]], float]]] = {
     "colour": lambda f: f["colour"],
     "picture": lambda f: f["picture_area"] - f["flat"],
     "drawing": lambda f: f["rules"] / 3 - f["letters"] / 4 + f["edges"] * 3,
-    "staves": lambda f: f["long_rows"] / 2 - f["letters"] / 4,
+    "staves": lambda f: min(f["staves"], 1.8),
     "wordless": lambda f: f["no_text"] * 3 - f["letters"],
     "fields": lambda f: f["colons"] + f["leaders"] + f["small_rects"] / 4,
     "numbered": lambda f: f["numbered"],
     "questions": lambda f: f["questions"],
     "bullets": lambda f: f["bullets"],
     "photographed": lambda f: f["ocr"] - f["flat"],
+    "portrait": lambda f: min(f["photo"], 0.3),
+    "illegible": lambda f: -f["legibility"],
+    "dated_rows": lambda f: f["dated_rows"],
+    "times": lambda f: f["times"],
+    "amounts": lambda f: f["amounts"],
+    "citations": lambda f: f["citations"],
+    "sections": lambda f: f["sections"],
+    "machine_readable": lambda f: min(f["machine_readable"], 0.1),
+    "code": lambda f: f["code"],
+    "formulas": lambda f: f["formulas"],
+    "contact": lambda f: f["contact"],
+    "capitals": lambda f: f["capital_lines"],
+    "quotes": lambda f: f["quotes"],
+    "units": lambda f: f["units"],
+    "designators": lambda f: f["designators"],
+    "spans": lambda f: f["spans"],
+    "blank": lambda f: f["blank"],
 }
 
 

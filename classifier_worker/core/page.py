@@ -60,6 +60,7 @@ class Page:
 
     `image` is RGB, uint8, shape (height_px, width_px, 3), its long side at most the size asked for.
     `structure` is None where pdfplumber was not asked, failed, or ran over its time (scans have an empty one).
+    `legibility` is how sure OCR was of the lines it looked at (mean, 0..1): low for handwriting, 1 for a text layer.
     """
 
     number: int  #: 1 for the first
@@ -70,6 +71,7 @@ class Page:
     lines: tuple[Line, ...]
     structure: Structure | None
     image: NDArray[np.uint8]
+    legibility: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

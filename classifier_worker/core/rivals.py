@@ -24,9 +24,13 @@ class NoneScale:
     offset: float = 0.0
 
 
-def rivals_of(kin: NDArray[np.float32], cosines: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which entries are rivals (E,), given how much (C, E) the names own of them and how alike they are."""
-    return np.asarray((kin.max(axis=0) < _KIN) & (cosines.max(axis=0) < _SAME_MEANING), dtype=np.bool_)
+def rivals_of(kin: NDArray[np.float32], kinds: NDArray[np.float32], cosines: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which entries are rivals (E,), given how much (C, E) the names own of them and how alike they are.
+
+    `kinds` (E, E) is 1 where the row's entry is of the column's kind: a name owns its kinds as it owns their entry.
+    """
+    owned = (kin @ kinds.T).max(axis=0)
+    return np.asarray((owned < _KIN) & (cosines.max(axis=0) < _SAME_MEANING), dtype=np.bool_)
 
 
 def none_probability(

@@ -20,12 +20,14 @@ OnDone = Callable[[int], None]
 class Answer:
     """One document's answer: `probabilities` (C,) of all names, or the `error` that says why there is none.
 
-    `fits` is how sure the system is that one of ten names fits, once with the true name among them and once without.
+    `fits` is how sure the system is that one of ten names fits, once with the true name among them and once without;
+    None where that was not asked. `synonyms` are the probabilities (C,) when the manifest's other names are offered.
     """
 
     probabilities: Probabilities | None
     fits: tuple[float, float] | None = None
     error: str | None = None
+    synonyms: tuple[Probabilities, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,3 @@ def among(probabilities: Probabilities, offered: NDArray[np.int64]) -> Probabili
     """
     part = np.maximum(probabilities[offered], 1e-12)
     return np.asarray(part / part.sum(), dtype=np.float64)
-
-
-def highest(probabilities: Probabilities, lists: FitLists, at: int) -> tuple[float, float]:
-    """Return the highest probability with and without the true name: the certainty of a system that tells no other."""
-    return (
-        float(among(probabilities, lists.present[at]).max()),
-        float(among(probabilities, lists.absent[at]).max()),
-    )

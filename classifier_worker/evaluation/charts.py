@@ -3,8 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 _SIDE = 260.0
-_EDGE = 44.0
+_EDGE = 54.0  #: left and below, for the marks and the titles
+_MARGIN = 16.0  #: above and on the right
 _MOST_POINTS = 200
+_BACK = '<rect width="100%" height="200%" fill="#fff"/>'
+_STYLE = (
+    "text{font-size:11px;fill:#5f6a7a}.grid{stroke:#e1e5ea}.ideal{stroke:#5f6a7a;stroke-dasharray:4 4}"
+    "polyline{fill:none;stroke:#2563a8;stroke-width:2}circle{fill:#2563a8;fill-opacity:.75}"
+)
 
 
 def reliability_plot(bins: Sequence[tuple[float, float, int]]) -> str:
@@ -27,8 +33,15 @@ def selective_plot(coverage: Sequence[float], accuracy: Sequence[float]) -> str:
     return _framed(_path(points), "share of documents answered, surest first", "of them right", "Selective accuracy")
 
 
+def as_file(chart: str) -> str:
+    """Return a chart as a file of its own, with the few rules of style that it needs; light, for any document."""
+    return chart.replace(
+        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="720" font-family="sans-serif" ', 1
+    ).replace(">", f"><style>{_STYLE}</style>{_BACK}", 1)
+
+
 def _framed(inside: str, across: str, up: str, title: str) -> str:
-    whole = _SIDE + 2 * _EDGE
+    width, height = _EDGE + _SIDE + 2 * _MARGIN, _SIDE + _EDGE + _MARGIN
     middle = _EDGE + _SIDE / 2
     marks = "".join(
         f'<line class="grid" x1="{_x(0)}" x2="{_x(1)}" y1="{_y(at)}" y2="{_y(at)}"/>'
@@ -37,9 +50,9 @@ def _framed(inside: str, across: str, up: str, title: str) -> str:
         for at in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
     return (
-        f'<svg viewBox="0 0 {whole:g} {whole:g}" role="img" aria-label="{title}">{marks}{inside}'
-        f'<text x="{middle}" y="{whole - 8}" text-anchor="middle">{across}</text>'
-        f'<text transform="translate(10 {middle}) rotate(-90)" text-anchor="middle">{up}</text></svg>'
+        f'<svg viewBox="0 {_EDGE - _MARGIN:g} {width:g} {height:g}" role="img" aria-label="{title}">{marks}{inside}'
+        f'<text x="{middle}" y="{_EDGE + _SIDE + 40}" text-anchor="middle">{across}</text>'
+        f'<text transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">{up}</text></svg>'
     )
 
 

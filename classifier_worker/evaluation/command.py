@@ -7,6 +7,7 @@ from typing import TextIO
 
 from classifier_worker.evaluation import remote
 from classifier_worker.evaluation.answers import Answers
+from classifier_worker.evaluation.charts import as_file, reliability_plot
 from classifier_worker.evaluation.manifest import InvalidManifest, Manifest, read_manifest
 from classifier_worker.evaluation.report import as_html
 from classifier_worker.evaluation.summary import Summary, as_text, summarize
@@ -17,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate and return the exit code: 0 done, 1 no document could be read, 2 the user must act."""
     try:
         manifest = read_manifest(options.manifest, limit=options.limit, synonyms=options.synonyms)
-        for file in (options.report, options.json):
+        for file in (options.report, options.json, options.plot):
             if file is not None and not file.parent.is_dir():
                 raise UsageError(f"{file}: there is no folder {file.parent}")
         answers = _ask(manifest, options)
@@ -30,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     if summary is None:
         return _say(1, f"none of {len(manifest.rows)} documents has an answer; the first: {answers.answers[0].error}")
     sys.stdout.write(as_text(summary) + "\n")
+    if options.plot is not None:
+        options.plot.write_text(as_file(reliability_plot(summary.ways[0].bins)), encoding="utf-8")
     if options.report is not None:
         options.report.write_text(as_html(summary), encoding="utf-8")
         sys.stdout.write(f"\nreport: {options.report}\n")
@@ -46,7 +49,8 @@ def _ask(manifest: Manifest, options: argparse.Namespace) -> Answers:
 
     if options.url is not None:
         system = find_system(options.url, options.api_key, options.data_dir)
-        return remote.ask(manifest, system, document_seconds=options.timeout, on_done=on_done)
+        asked = remote.Asked(options.timeout, options.none_sample)
+        return remote.ask(manifest, system, asked, on_done=on_done)
     # only here, because against a running system no model is needed
     from classifier_worker.evaluation import local
     from classifier_worker.models.weights import InvalidBundle
@@ -68,6 +72,14 @@ def _write_lines(file: TextIO, manifest: Manifest, answers: Answers, summary: Su
             line |= {"error": answer.error}
         else:
             line |= {"prediction": one.prediction, "confidence": one.confidence, "scores": one.scores}
+            if answer.fits is not None:
+                line["fits"] = {"with_true_name": answer.fits[0], "without": answer.fits[1]}
+            if answer.synonyms:
+                label = manifest.names.index(one.name)
+                line["synonyms"] = [
+                    {"name": names[label], "prediction": names[int(scores.argmax())], "confidence": float(scores.max())}
+                    for names, scores in zip(manifest.synonyms, answer.synonyms, strict=True)
+                ]
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

@@ -5,10 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from classifier_worker.core.answer import PageAnswer, Question
+from classifier_worker.core.answer import Question
 from classifier_worker.core.fusion import combine_answers
 from classifier_worker.core.page import Page
 from classifier_worker.evaluation.answers import Answer, Answers, FitLists, OnDone
@@ -79,20 +76,21 @@ class _Asking:
             pages = [page for page in document.pages if isinstance(page, Page)]
             if not pages:
                 return Answer(None, error="; ".join(getattr(page, "error", "") for page in document.pages))
-            probabilities = self._judge(pages, self._manifest.names).probabilities
-            if self._lists is None:
-                return Answer(probabilities)
-            return Answer(
-                probabilities, (self._fit(pages, self._lists.present[at]), self._fit(pages, self._lists.absent[at]))
-            )
+            return self._judge(pages, at)
         except (DocfleetError, OSError) as error:
             return Answer(None, error=str(error))
 
-    def _fit(self, pages: Sequence[Page], offered: NDArray[np.int64]) -> float:
-        return 1.0 - self._judge(pages, tuple(self._manifest.names[name] for name in offered)).none
-
-    def _judge(self, pages: Sequence[Page], names: tuple[str, ...]) -> PageAnswer:
-        """Return the answer about the document, as a worker combines it from its pages."""
-        futures = [self._engine.submit(page, Question(names)) for page in pages]
-        told = [(page.number, future.result()) for page, future in zip(pages, futures, strict=True)]
-        return combine_answers(told, self._bundle.page_weights)
+    def _judge(self, pages: Sequence[Page], at: int) -> Answer:
+        """Return the answer about the document, as a worker combines it from its pages; each page is seen once."""
+        asked = [self._manifest.names, *self._manifest.synonyms]
+        if self._lists is not None:
+            lists = (self._lists.present[at], self._lists.absent[at])
+            asked += [tuple(self._manifest.names[name] for name in offered) for offered in lists]
+        futures = [self._engine.submit_all(page, [Question(names) for names in asked]) for page in pages]
+        told = [
+            [(page.number, answer) for answer in future.result()] for page, future in zip(pages, futures, strict=True)
+        ]
+        answers = [combine_answers(by_page, self._bundle.page_weights) for by_page in zip(*told, strict=True)]
+        fits = (1.0 - answers[-2].none, 1.0 - answers[-1].none) if self._lists is not None else None
+        others = answers[1 : 1 + len(self._manifest.synonyms)]
+        return Answer(answers[0].probabilities, fits, synonyms=tuple(other.probabilities for other in others))

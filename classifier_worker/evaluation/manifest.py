@@ -1,7 +1,7 @@
 """The documents to be measured: a manifest with `path` and `label`, and what their labels are called."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Manifest:
     names: tuple[str, ...]  #: what is offered, in alphabetical order of the labels
     labels: NDArray[np.int64]  #: (rows,) into names
     has_sources: bool
+    synonyms: tuple[tuple[str, ...], ...] = ()  #: sets of other names, each in the order of `names`
 
 
 def read_manifest(path: Path, *, limit: int | None = None, synonyms: Path | None = None) -> Manifest:
@@ -38,6 +39,9 @@ def read_manifest(path: Path, *, limit: int | None = None, synonyms: Path | None
 
     Raises:
         InvalidManifest: a column or a file is missing, there is nothing to tell apart, a name stands for two labels.
+
+    `synonyms` is a CSV with several rows a label: the first ones make one set of names, the second ones another.
+    A label with fewer keeps its plain name in the rest.
 
     """
     told = _read_csv(path, ("path", "label"))
@@ -53,21 +57,31 @@ def read_manifest(path: Path, *, limit: int | None = None, synonyms: Path | None
     kinds = sorted({row.label for row in rows})
     if len(kinds) < 2:
         raise InvalidManifest(f"{path} has {len(kinds)} labels; there must be two or more to tell apart")
-    others = _read_synonyms(synonyms) if synonyms else {}
-    names = tuple(others.get(kind, kind.replace("_", " ")) for kind in kinds)
-    if len({name.casefold() for name in names}) < len(names):
-        raise InvalidManifest(f"two labels of {path} have the same name: {', '.join(names)}")
+    names = tuple(kind.replace("_", " ") for kind in kinds)
+    sets = _read_synonyms(synonyms, kinds) if synonyms else ()
+    for offered in (names, *sets):
+        if len({name.casefold() for name in offered}) < len(offered):
+            raise InvalidManifest(f"two labels of {path} have the same name: {', '.join(offered)}")
     if limit is not None and limit < len(rows):
         rows = [rows[at * len(rows) // limit] for at in range(limit)]  # a manifest is mostly in order of its labels
     labels = np.array([kinds.index(row.label) for row in rows])
-    return Manifest(tuple(rows), names, labels, has_sources)
+    return Manifest(tuple(rows), names, labels, has_sources, sets)
 
 
-def _read_synonyms(path: Path) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    for entry in _read_csv(path, ("label", "synonym")):
-        found.setdefault(entry["label"], entry["synonym"])
-    return found
+def _read_synonyms(path: Path, kinds: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    found: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for line, entry in enumerate(_read_csv(path, ("label", "synonym")), start=2):
+        synonym = (entry["synonym"] or "").strip()
+        if not synonym:
+            raise InvalidManifest(f"{path}, line {line}: no synonym")
+        found.setdefault((entry["label"] or "").strip(), []).append(synonym)
+    most = max(len(found[kind]) for kind in kinds)
+    if not most:
+        raise InvalidManifest(f"{path} has no synonym for any label of the manifest")
+    return tuple(
+        tuple(found[kind][at] if at < len(found[kind]) else kind.replace("_", " ") for kind in kinds)
+        for at in range(most)
+    )
 
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:

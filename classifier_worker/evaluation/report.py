@@ -1,25 +1,34 @@
-"""The report: one HTML file without outside links, its style and charts inside."""
+"""The report: one HTML file without outside links, its style and charts inside; nothing of it needs a script.
 
-from collections.abc import Iterable
+What matters most comes first: the figure, what the confidence is worth, what went wrong. Long tables are folded.
+"""
+
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Final
 
 from classifier_worker.evaluation.charts import reliability_plot, selective_plot
 from classifier_worker.evaluation.measures import Estimate
-from classifier_worker.evaluation.summary import Summary, Ways
+from classifier_worker.evaluation.summary import Kind, Summary, Ways
+from classifier_worker.evaluation.wordings import Wording
 
-_STYLE = Path(__file__).with_name("static") / "report.css"
-_MOST_MISTAKES = 60
-_MOST_CONFUSIONS = 25
+_STYLE: Final = Path(__file__).with_name("static") / "report.css"
+_MOST_MISTAKES: Final = 60
+_MOST_CONFUSIONS: Final = 25
+_MOST_LOSSES: Final = 25
+#: Rows that a table shows before the rest is folded.
+_SHOWN: Final = 12
 
 
 def as_html(summary: Summary) -> str:
     """Return the whole page."""
     parts = [
         _head(summary),
+        _charts(summary.ways[0]),
         _ways(summary),
-        _charts(summary.ways),
-        _kinds(summary),
+        _wordings(summary.wordings),
+        _kinds(summary.kinds),
         _confusions(summary),
         _mistakes(summary),
         _unread(summary),
@@ -28,8 +37,9 @@ def as_html(summary: Summary) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
         f"<title>docfleet evaluation: {escape(summary.model)}</title>"
-        f"<style>\n{_STYLE.read_text('utf-8')}</style></head><body>\n{''.join(parts)}</body></html>\n"
+        f"<style>\n{_STYLE.read_text('utf-8')}</style></head><body>\n<main>{''.join(parts)}</main></body></html>\n"
     )
 
 
@@ -37,34 +47,53 @@ def _head(summary: Summary) -> str:
     first, documents = summary.ways[0], len(summary.judged)
     right = sum(one.is_right for one in summary.judged)
     tiles = [
-        ("right per file", first.accuracy, first.title),
-        ("right, mean over kinds", first.by_kind, first.title),
-        ("true name among the top three", first.top3, first.title),
+        ("right, mean over kinds", first.by_kind, f"{first.title} offered"),
+        ("true name in the top three", first.top3, f"{first.title} offered"),
     ]
-    told = [_tile(title, f"{e.value:.0%}", f"{note}; {_interval(e)}") for title, e, note in tiles]
-    told.append(_tile("calibration error", f"{first.calibration.value:.3f}", "0 is a confidence that can be believed"))
+    told = [_tile(title, f"{e.value:.0%}", f"{_percents(e)}; {note}") for title, e, note in tiles]
+    error = first.calibration
+    told.append(_tile("calibration error", f"{error.value:.3f}", f"{_interval(error)}; 0 is confidence to believe"))
     if summary.none_auroc:
-        told.append(_tile("knows when none fits", f"{summary.none_auroc.value:.2f}", "AUROC; 0.5 is chance, 1 perfect"))
-    unread = f" {len(summary.unread)} could not be read and are in no figure." if summary.unread else ""
+        auroc = summary.none_auroc
+        told.append(_tile("knows when none fits", f"{auroc.value:.2f}", "AUROC: 0.5 is chance, 1 perfect"))
+    unread = f" {len(summary.unread)} more could not be read and are in no figure." if summary.unread else ""
     return (
-        f"<h1>{right} of {documents} documents named rightly</h1>"
-        f'<p class="soft">{escape(summary.model)} chose among {len(summary.names)} names.{unread}</p>'
-        f'<div class="tiles">{"".join(told)}</div>'
+        f'<header><p class="soft">docfleet evaluation of <strong>{escape(summary.model)}</strong></p>'
+        f'<div class="hero"><b>{first.accuracy.value:.0%}</b><h1>{right} of {documents} documents '
+        "got their name</h1></div>"
+        f"{_range(first.accuracy)}"
+        f'<p class="soft">{len(summary.names)} names were offered for each. With other documents like these, expect '
+        f"{_percents(first.accuracy)} (95 % interval).{unread}</p></header>"
+        f'<section class="tiles">{"".join(told)}</section>'
     )
 
 
 def _tile(title: str, value: str, note: str) -> str:
-    return f"<div>{escape(title)}<b>{value}</b><small>{escape(note)}</small></div>"
+    return f"<div><span>{escape(title)}</span><b>{value}</b><small>{escape(note)}</small></div>"
+
+
+def _range(estimate: Estimate) -> str:
+    """Return a bar from 0 to 100 %: the value, and its interval as a lighter band."""
+    low, high, value = estimate.low * 100, estimate.high * 100, estimate.value * 100
+    return (
+        f'<div class="range"><i style="left:{low:.1f}%;width:{max(high - low, 0.4):.1f}%"></i>'
+        f'<b style="left:{value:.1f}%"></b></div>'
+    )
 
 
 def _ways(summary: Summary) -> str:
     rows = [
-        (way.title, *(f"{e.value:.3f} <small>{_interval(e)}</small>" for e in _figures(way))) for way in summary.ways
+        (escape(way.title), *(f"{e.value:.3f} <small>{_interval(e)}</small>" for e in _figures(way)))
+        for way in summary.ways
     ]
+    charts = "".join(
+        f"<details><summary>Charts for {escape(w.title)}</summary>{_pair(w)}</details>" for w in summary.ways[1:]
+    )
     return (
-        "<h2>By the number of names offered</h2><p>Fewer names are easier. The true name is always among them; "
-        f"the others are drawn {summary.seeds} times.</p>"
+        "<section><h2>By the number of names offered</h2><p>Fewer names are easier. The true name is always among "
+        f"them; the others are drawn {summary.seeds} times.</p>"
         + _table(("Offered", "Per file", "Mean over kinds", "Top 3", "Calibration error"), rows)
+        + f"{charts}</section>"
     )
 
 
@@ -72,36 +101,75 @@ def _figures(way: Ways) -> tuple[Estimate, ...]:
     return way.accuracy, way.by_kind, way.top3, way.calibration
 
 
-def _charts(ways: list[Ways]) -> str:
-    figures = []
-    for way in ways:
-        coverage, accuracy = way.selective
-        figures.append(
-            f"<figure>{reliability_plot(way.bins)}<figcaption>{escape(way.title)}: dots on the dashed line mean what "
-            "they say; below it the confidence is too high.</figcaption></figure>"
-            f"<figure>{selective_plot(coverage.tolist(), accuracy.tolist())}<figcaption>{escape(way.title)}: how often "
-            "answers are right when only the surest are taken and people read the rest.</figcaption></figure>"
-        )
-    return f'<h2>What the confidence is worth</h2><div class="charts">{"".join(figures)}</div>'
+def _charts(way: Ways) -> str:
+    return f"<section><h2>What the confidence is worth</h2>{_pair(way)}</section>"
 
 
-def _kinds(summary: Summary) -> str:
+def _pair(way: Ways) -> str:
+    coverage, accuracy = way.selective
+    return (
+        f'<div class="charts"><figure>{reliability_plot(way.bins)}<figcaption><strong>Can it be believed?</strong> '
+        "Dots on the dashed line mean what they say; below it the confidence is too high. A larger dot stands for more "
+        f"answers; {escape(way.title)} offered.</figcaption></figure>"
+        f"<figure>{selective_plot(coverage.tolist(), accuracy.tolist())}<figcaption><strong>What if people read the "
+        "unsure ones?</strong> How often answers are right when only the surest are taken.</figcaption></figure></div>"
+    )
+
+
+def _wordings(wordings: list[Wording]) -> str:
+    if not wordings:
+        return ""
     rows = [
-        (escape(kind.name), f"{kind.right} of {kind.documents}", _bar(kind.right / kind.documents))
-        for kind in sorted(summary.kinds, key=lambda kind: (kind.right / kind.documents, -kind.documents, kind.name))
+        (
+            escape(one.title),
+            f"{_bar(one.accuracy.value)} {one.accuracy.value:.3f} <small>{_interval(one.accuracy)}</small>",
+            f"{one.by_kind.value:.3f} <small>{_interval(one.by_kind)}</small>",
+            f"{one.change.value:+.3f} <small>{one.change.low:+.3f} to {one.change.high:+.3f}</small>"
+            if one.change
+            else "–",
+        )
+        for one in wordings
     ]
-    return "<h2>Kind by kind</h2><p>All names offered; the hardest first.</p>" + _table(("Kind", "Right", ""), rows)
+    losses = sorted(
+        (loss for one in wordings for loss in one.losses),
+        key=lambda loss: (loss.right_by_synonym - loss.right, loss.name),
+    )
+    lost = [
+        (escape(loss.name), escape(loss.synonym), f"{loss.right} of {loss.documents}", f"{loss.right_by_synonym}")
+        for loss in losses[:_MOST_LOSSES]
+    ]
+    told = _folded(("Kind", "Called", "Right by its plain name", "Right when called so"), lost) if lost else ""
+    return (
+        "<section><h2>In other words</h2><p>The same documents, each kind called by another name. The smaller the "
+        "change, the less depends on how you word your categories.</p>"
+        + _table(("Called by", "Per file", "Mean over kinds", "Change"), rows)
+        + (f"<h3>Names that lost most</h3>{told}" if told else "")
+        + "</section>"
+    )
+
+
+def _kinds(kinds: list[Kind]) -> str:
+    ordered = sorted(kinds, key=lambda kind: (kind.right / kind.documents, -kind.documents, kind.name))
+    bars = "".join(
+        f'<li><span class="name">{escape(kind.name)}</span>{_bar(kind.right / kind.documents)}'
+        f'<span class="count">{kind.right} of {kind.documents}</span></li>'
+        for kind in ordered
+    )
+    return (
+        "<section><h2>Kind by kind</h2><p>All names offered; the hardest first.</p>"
+        f'<ul class="bars">{bars}</ul></section>'
+    )
 
 
 def _bar(share: float) -> str:
-    return f'<span class="bar"><i style="width:{share:.0%}"></i></span>'
+    return f'<span class="bar" role="img" aria-label="{share:.0%}"><i style="width:{share:.0%}"></i></span>'
 
 
 def _confusions(summary: Summary) -> str:
     if not summary.confusions:
-        return "<h2>Confusions</h2><p>None.</p>"
+        return "<section><h2>Confusions</h2><p>None.</p></section>"
     rows = [(escape(name), escape(told), str(times)) for name, told, times in summary.confusions[:_MOST_CONFUSIONS]]
-    return "<h2>Confusions</h2>" + _table(("Is", "Was taken for", "Times"), rows)
+    return f"<section><h2>Confusions</h2>{_folded(('Is', 'Was taken for', 'Times'), rows)}</section>"
 
 
 def _mistakes(summary: Summary) -> str:
@@ -110,7 +178,7 @@ def _mistakes(summary: Summary) -> str:
         return ""
     rows = [
         (
-            escape(one.row.path),
+            f"<code>{escape(one.row.path)}</code>",
             escape(one.name),
             f"{escape(one.prediction)} <small>{one.confidence:.2f}</small>",
             f"{one.scores[one.name]:.2f}",
@@ -119,27 +187,31 @@ def _mistakes(summary: Summary) -> str:
     ]
     more = f" The first {_MOST_MISTAKES} of {len(wrong)}." if len(wrong) > _MOST_MISTAKES else ""
     return (
-        f"<h2>Mistakes, the surest first</h2><p>These cost most. Look whether the label is right before you blame the "
-        f"answer.{more}</p>" + _table(("File", "Is", "Answer", "True name's score"), rows)
+        "<section><h2>Mistakes, the surest first</h2><p>These cost most. Look whether the label is right before you "
+        f"blame the answer.{more}</p>" + _folded(("File", "Is", "Answer", "True name's score"), rows) + "</section>"
     )
 
 
 def _unread(summary: Summary) -> str:
     if not summary.unread:
         return ""
-    rows = [(escape(row.path), escape(row.label), escape(error)) for row, error in summary.unread]
-    return "<h2>Could not be read</h2>" + _table(("File", "Label", "Why"), rows)
+    rows = [(f"<code>{escape(row.path)}</code>", escape(row.label), escape(error)) for row, error in summary.unread]
+    return f"<section><h2>Could not be read</h2>{_folded(('File', 'Label', 'Why'), rows)}</section>"
 
 
 def _method(summary: Summary) -> str:
     unit = "source" if summary.is_by_source else "file"
+    none = (
+        f" Knowing when none fits: {summary.none_documents} documents are asked with ten names, once with the true one "
+        "among them and once without; the AUROC is how often the first looks surer than the second."
+        if summary.none_auroc
+        else ""
+    )
     return (
-        "<h2>How this was measured</h2><p>Intervals are 95 % percentiles of 1000 bootstrap draws, "
+        "<section><h2>How this was measured</h2><p>Intervals are 95 % percentiles of 1000 bootstrap draws, "
         f"each of whole {unit}s ({summary.sources}) with replacement. The calibration error is the mean distance "
-        "between confidence and accuracy over ten bins of equally many answers. Knowing when none fits: each "
-        "document is asked with ten names, once with the true one among them and once without; the AUROC is "
-        "how often the first looks surer than the second.</p>"
-        "<p>These figures hold for these documents; another collection has others.</p>"
+        f"between confidence and accuracy over ten bins of equally many answers.{none}</p>"
+        "<p>These figures hold for these documents; another collection has others.</p></section>"
     )
 
 
@@ -147,8 +219,27 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.low:.3f} to {estimate.high:.3f}"
 
 
+def _percents(estimate: Estimate) -> str:
+    return f"{estimate.low:.0%} to {estimate.high:.0%}"
+
+
+def _folded(head: Iterable[str], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table of the first rows, and the others below a line that opens them."""
+    titles = tuple(head)
+    shown = _table(titles, rows[:_SHOWN])
+    if len(rows) <= _SHOWN:
+        return shown
+    return f"{shown}<details><summary>{len(rows) - _SHOWN} more</summary>{_table(titles, rows[_SHOWN:])}</details>"
+
+
 def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table; cells are HTML already."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f'<td class="path">{cell}</td>' for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
+    """Return a table that becomes one card a row where the page is narrow; cells are HTML already."""
+    titles = [escape(cell) for cell in head]
+    top = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td data-of="{title}"><span>{cell}</span></td>' for title, cell in zip(titles, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"

@@ -19,8 +19,10 @@ from classifier_worker.evaluation.measures import (
     macro,
     selective_accuracy,
 )
+from classifier_worker.evaluation.wordings import Wording, compare, stacked
 
 _TOP = 3
+_MOST_LOSSES = 12
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Summary:
     kinds: list[Kind]
     confusions: list[tuple[str, str, int]]  #: true name, answer, how often
     none_auroc: Estimate | None
+    none_documents: int  #: so many were asked for the AUROC
+    wordings: list[Wording]  #: the plain names and each set of synonyms; empty when no synonyms are told
     seeds: int
     is_by_source: bool
     sources: int
@@ -117,8 +121,12 @@ def summarize(manifest: Manifest, answers: Answers, *, sizes: Sequence[int | Non
             for drawn in _draws(manifest, size, seeds)
         ]
         ways.append(_ways(size, lists, whole, labels, groups))
-    fits = [answer.fits for answer in answers.answers if answer.probabilities is not None]
-    pairs = np.array([fit for fit in fits if fit is not None])
+    read = [answer for answer in answers.answers if answer.probabilities is not None]
+    fits = [(answer.fits, group) for answer, group in zip(read, groups, strict=True) if answer.fits is not None]
+    wordings: list[Wording] = []
+    if manifest.synonyms:
+        named = [manifest.names, *manifest.synonyms]
+        wordings = compare(named, [whole, *stacked([answer.synonyms for answer in read])], labels, groups)
     return Summary(
         model=answers.model,
         names=manifest.names,
@@ -131,11 +139,20 @@ def summarize(manifest: Manifest, answers: Answers, *, sizes: Sequence[int | Non
         ways=ways,
         kinds=_kinds(judged),
         confusions=_confusions(judged),
-        none_auroc=bootstrap(lambda at: auroc(pairs[at, 0], pairs[at, 1]), groups) if len(pairs) == len(rows) else None,
+        none_auroc=_none_auroc(fits),
+        none_documents=len(fits),
+        wordings=wordings,
         seeds=seeds,
         is_by_source=manifest.has_sources,
         sources=len(set(groups)),
     )
+
+
+def _none_auroc(fits: Sequence[tuple[tuple[float, float], str]]) -> Estimate | None:
+    if not fits:
+        return None
+    pairs = np.array([pair for pair, _ in fits])
+    return bootstrap(lambda at: auroc(pairs[at, 0], pairs[at, 1]), [group for _, group in fits])
 
 
 def _draws(manifest: Manifest, size: int | None, seeds: int) -> list[Draws]:
@@ -200,13 +217,16 @@ def as_text(summary: Summary) -> str:
         f"{way.title:10} {way.accuracy!s:22} {way.by_kind!s:22} {way.top3!s:22} {way.calibration}"
         for way in summary.ways
     ]
-    lines += ["", f"none-of-these AUROC (true name among ten, or not): {summary.none_auroc or 'too few names'}"]
+    if summary.none_auroc:
+        asked = f"{summary.none_documents} documents, ten names with the true one and without"
+        lines += ["", f"none-of-these AUROC ({asked}): {summary.none_auroc}"]
     for share in (0.5, 0.8):
         coverage, accuracy = summary.ways[0].selective
         at = min(int(np.searchsorted(coverage, share - 1e-9)), len(coverage) - 1)
         lines.append(
             f"the surest {coverage[at]:.0%} of the answers ({summary.ways[0].title}): {accuracy[at]:.1%} right"
         )
+    lines += _wordings_as_text(summary.wordings)
     if summary.confusions:
         lines += ["", "most frequent confusions:"]
         lines += [f"  {times} x {name!r} taken for {answer!r}" for name, answer, times in summary.confusions[:12]]
@@ -214,3 +234,21 @@ def as_text(summary: Summary) -> str:
         lines += ["", f"{len(summary.unread)} documents could not be read and are in no figure:"]
         lines += [f"  {row.path} ({row.label}): {error}" for row, error in summary.unread]
     return "\n".join(lines)
+
+
+def _wordings_as_text(wordings: Sequence[Wording]) -> list[str]:
+    if not wordings:
+        return []
+    lines = ["", f"{'called by':18} {'accuracy':22} {'mean over kinds':22} against the plain names"]
+    lines += [f"{one.title:18} {one.accuracy!s:22} {one.by_kind!s:22} {one.change or ''}".rstrip() for one in wordings]
+    losses = sorted(
+        (loss for one in wordings for loss in one.losses),
+        key=lambda loss: (loss.right_by_synonym - loss.right, loss.name),
+    )
+    if losses:
+        lines += ["", "names that lost most:"]
+        lines += [
+            f"  {loss.synonym!r} for {loss.name!r}: {loss.right_by_synonym} of {loss.documents} right, not {loss.right}"
+            for loss in losses[:_MOST_LOSSES]
+        ]
+    return lines

@@ -1,12 +1,14 @@
 """The model bundle: what turns pages into probabilities, as one folder with a name and a version.
 
 Owns bundle.json, the lexicon files and the fitted numbers, and what is said when they are wrong. A bundle
-is named by `default`, by a folder, or by a hub name whose repository holds the same files; see docs/models.md.
+is named by `default` or `production` (which come with the worker), by a folder, or by a hub name whose
+repository holds the same files; see docs/models.md.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,11 +28,13 @@ from classifier_worker.models.look import LookTower, LookTowerConfig, load_look_
 from classifier_worker.models.text import TextTower, TextTowerConfig
 from classifier_worker.models.weights import InvalidBundle
 
-DEFAULT_BUNDLE: Final = "default"
+#: libyaml's parser where PyYAML was built with it: a lexicon loads in 0.1 s instead of 1 s
+_YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Config = TypeVar("_Config", TextTowerConfig, LookTowerConfig)
 _BUNDLES: Final = Path(__file__).parents[1] / "bundles"
+_SHIPPED: Final = ("default", "production")
 #: Channels that bundle.json may weigh; evidence.py says what each measures.
-CHANNELS: Final = ("body", "title", "cues", "name", "structure", "look")
+CHANNELS: Final = ("body", "title", "cues", "heading", "name", "structure", "look")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,30 +97,47 @@ def load_bundle(reference: str, *, device: torch.device | str = "cpu", is_fitted
         config = read_config(folder)
         cues = CueIndex(read_lexicon(folder / config.lexicon))
         fitted = _read_fitted(folder, config, cues) if is_fitted else {}
-        text = TextTower(config.text, folder=folder, device=target)
-        look = load_look_tower(config.look, folder=folder, device=target)
+        with _loading(config.text.weights):
+            text = TextTower(config.text, folder=folder, device=target)
+        with _loading(config.look.weights):
+            look = load_look_tower(config.look, folder=folder, device=target)
     except InvalidBundle as error:
         raise InvalidBundle(f"model bundle {reference!r}: {error}") from error
-    except (OSError, ValueError, RuntimeError) as error:  # what transformers and timm raise for weights they cannot get
-        raise InvalidBundle(f"model bundle {reference!r}: its weights cannot be loaded: {error}") from error
     return Bundle(config=config, cues=cues, fitted=fitted, text=text, look=look)
 
 
+@contextmanager
+def _loading(weights: str) -> Iterator[None]:
+    """Say which weights are meant by what transformers, timm and the hub raise for those they cannot get."""
+    try:
+        yield
+    except InvalidBundle:
+        raise
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise InvalidBundle(f"the weights {weights!r} cannot be loaded: {_first_sentence(error)}") from error
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()
+
+
 def _locate(reference: str) -> Path:
-    if reference == DEFAULT_BUNDLE:
-        return _BUNDLES / DEFAULT_BUNDLE
+    if reference in _SHIPPED:
+        return _BUNDLES / reference
     folder = Path(reference)
     if folder.is_dir():
         return folder
     if reference.startswith((".", "/", "~")) or reference.count("/") != 1:
         raise InvalidBundle(
-            f"model bundle {reference!r}: no such folder; give 'default', a folder with a bundle.json, or a hub name"
+            f"model bundle {reference!r}: no such folder; give {' or '.join(map(repr, _SHIPPED))},"
+            " a folder with a bundle.json, or a hub name"
         )
     try:
         return Path(snapshot_download(reference))
     except (OSError, ValueError) as error:
         raise InvalidBundle(
-            f"model bundle {reference!r} is neither a folder nor to be had from the model hub: {error}"
+            f"model bundle {reference!r} is neither a folder nor to be had from the model hub: {_first_sentence(error)}"
         ) from error
 
 
@@ -164,16 +185,18 @@ def read_lexicon(folder: Path) -> list[Entry]:
     entries: dict[str, Entry] = {}
     for path in sorted(folder.glob("*.yaml")):
         try:
-            told_entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+            told_entries = yaml.load(path.read_text(encoding="utf-8"), _YAML)  # noqa: S506  # both are safe loaders
         except yaml.YAMLError as error:
             raise InvalidBundle(f"{path.name} is not YAML: {error}") from error
         for name, told in told_entries.items():
-            lists = {key: _split(told.get(key, "")) for key in ("also", "cues", "traits")}
+            lists = {key: _split(told.get(key) or "") for key in ("also", "cues", "traits", "kind_of")}
             if name in entries or set(told) - set(lists) or set(lists["traits"]) - set(TRAITS):
                 raise InvalidBundle(f"{path.name}: the entry {name!r} is there twice or has unknown keys or traits")
-            entries[name] = Entry(name, lists["also"], lists["cues"], lists["traits"])
+            entries[name] = Entry(name, *lists.values())
     if not entries:
         raise InvalidBundle(f"the lexicon {str(folder)!r} holds no *.yaml files with entries")
+    if orphans := sorted(name for name, entry in entries.items() if not entries.keys() >= set(entry.kind_of)):
+        raise InvalidBundle(f"the lexicon's entries {orphans} are kinds of entries that do not exist")
     return [entries[name] for name in sorted(entries)]
 
 
@@ -183,7 +206,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 def lexicon_digest(cues: CueIndex) -> NDArray[np.float32]:
     """Return a fingerprint of the lexicon (8,), by which fitted arrays say what they were fitted to."""
-    told = json.dumps([(e.name, e.synonyms, e.cues, e.traits) for e in cues.entries], ensure_ascii=False)
+    told = json.dumps([(e.name, e.synonyms, e.cues, e.traits, e.kind_of) for e in cues.entries], ensure_ascii=False)
     return np.frombuffer(hashlib.sha256(told.encode()).digest()[:8], dtype=np.uint8).astype(np.float32)
 
 

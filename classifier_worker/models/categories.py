@@ -1,12 +1,13 @@
 """What the models know of a category by its name alone: vectors, and its kin among the lexicon's entries.
 
 Owns the cache by name. A name that the lexicon knows gets its entry's cues and traits; a name that it does
-not know borrows them, at reduced weight, from entries that it contains as words and from those nearest
-in meaning.
+not know borrows them, at reduced weight, from the entries nearest in meaning and in words.
 """
 
+import math
+import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,14 +16,21 @@ from numpy.typing import NDArray
 
 from classifier_worker.core.cues import CueIndex, squash, words_of
 
-#: Templates whose mean stands for a bare name; "{}" is the name.
-TEMPLATES: Final = ("{}", "this document is a {}")
-#: How much of an entry a name gets: the entry's own name, one of several words inside the name, mere likeness.
-_SAME, _INSIDE, _ALIKE = 1.0, 0.7, 0.5
-#: Entries are alike from this cosine on, and at most so many of them.
-_LEAST_COSINE, _MOST_ALIKE = 0.5, 3
+#: A name that no entry has is like those nearest in meaning and in words: likeness is the cosine plus this much of the
+#: words in common; a name that contains an entry's name is at least so much like it.
+_OVERLAP, _INSIDE = 0.4, 0.85
+#: From this likeness on, at most so many entries share in what it borrows, which is this much at most.
+_LEAST_LIKENESS, _MOST_ALIKE, _ALIKE = 0.4, 6, 0.8
 
-_NEUTRAL: Final = frozenset({"document", "documents", "page", "paper", "file", "scan", "a", "an", "the", "of"})
+#: How many of an entry's synonyms and cues its vectors are made of: files list the most telling English ones first,
+#: and an English text tower makes noise of the rest.
+_ENCODED_SYNONYMS, _ENCODED_CUES = 12, 24
+
+#: Names that are several: "contracts and agreements", "act or statute", "balance sheet / income statement".
+_JOINED: Final = re.compile(r"\s*[/&,;+|]\s*|\s+(?:and|or|und|oder|et|ou|y|e|o|en)\s+", re.IGNORECASE)
+_BRACKETS: Final = re.compile(r"\s*[(\[][^)\]]*[)\]]")
+
+_NEUTRAL: Final = frozenset({"document", "page", "paper", "file", "scan", "a", "an", "the", "of"})
 
 Vectors = NDArray[np.float32]
 
@@ -52,7 +60,10 @@ class Categories:
         self._encode_look = encode_look
         self._capacity = capacity
         self._known: OrderedDict[str, Category] = OrderedDict()
-        self._by_phrase: dict[str, int] = {}
+        self._by_phrase: dict[str, set[int]] = {}
+        self._by_word: dict[str, set[int]] = {}
+        self._rarities: dict[str, float] = {}
+        self._contents: list[list[tuple[set[str], float]]] = []  #: words and rarity of each name of each entry
         self.entry_names: Vectors = np.zeros((0, 0), dtype=np.float32)
         self.entry_vectors: Vectors = np.zeros((0, 0), dtype=np.float32)
 
@@ -60,9 +71,16 @@ class Categories:
         """Encode the lexicon once; `entry_vectors` (E, 2, D) are the encodings that a fitted bundle carries."""
         for number, entry in enumerate(self._cues.entries):
             for phrase in entry.synonyms:
-                self._by_phrase.setdefault(_key(phrase), number)
+                self._by_phrase.setdefault(_key(phrase), set()).add(number)
+            named = [words for words in map(_content, (entry.name, *entry.synonyms)) if words]
+            self._contents.append([(words, 0.0) for words in named])
+            for word in set().union(*named):
+                self._by_word.setdefault(word, set()).add(number)
+        count = len(self._cues.entries) + 1
+        self._rarities = {word: math.log(count / (len(owners) + 0.5)) for word, owners in self._by_word.items()}
+        self._contents = [[(words, self._rarity(words)) for words, _ in names] for names in self._contents]
         for number, entry in enumerate(self._cues.entries):
-            self._by_phrase[_key(entry.name)] = number
+            self._by_phrase[_key(entry.name)] = {number}
         both = self.encode_lexicon() if entry_vectors is None else entry_vectors
         self.entry_names, self.entry_vectors = both[:, 0], both[:, 1]
 
@@ -71,12 +89,21 @@ class Categories:
         texts: list[str] = []
         spans = []
         for entry in self._cues.entries:
-            names, cues = [entry.name, *entry.synonyms], list(entry.cues) or [entry.name]
+            names = [entry.name, *entry.synonyms[:_ENCODED_SYNONYMS]]
+            cues = list(entry.cues[:_ENCODED_CUES]) or [entry.name]
             spans.append((len(texts), len(texts) + len(names), len(texts) + len(names) + len(cues)))
             texts += [*names, *cues]
         vectors = self._encode(texts)
         means = [(vectors[a:b].mean(axis=0), vectors[b:c].mean(axis=0)) for a, b, c in spans]
         return _unit(np.array(means, dtype=np.float32))
+
+    def of_entries(self) -> list[Category]:
+        """Return the lexicon's entries as categories; but for an image-text tower, nothing is encoded for it."""
+        names = [entry.name for entry in self._cues.entries]
+        vectors = _unit(1.5 * self.entry_names + self.entry_vectors)
+        looks = self._encode_look(names) if self._encode_look else [None] * len(names)
+        kin = np.eye(len(names), dtype=np.float32)
+        return [Category(*parts) for parts in zip(vectors, kin, looks, strict=True)]
 
     def look_up(self, names: Sequence[str]) -> list[Category]:
         """Return each name's category; unknown ones are encoded together."""
@@ -92,8 +119,7 @@ class Categories:
 
     def _describe(self, names: Sequence[str]) -> list[Category]:
         plain = [" ".join(name.replace("_", " ").replace("-", " ").split()) for name in names]
-        texts = [template.format(name) for name in plain for template in TEMPLATES]
-        bare = _unit(self._encode(texts).reshape(len(names), len(TEMPLATES), -1).mean(axis=1))
+        bare = self._encode(plain)
         kin = np.stack([self._kin(name, vector) for name, vector in zip(plain, bare, strict=True)])
         known = kin.sum(axis=1, keepdims=True)
         vectors = _unit(bare + (kin @ self.entry_names) * 0.5 + (kin @ self.entry_vectors))
@@ -103,40 +129,68 @@ class Categories:
 
     def _kin(self, name: str, vector: Vectors) -> Vectors:
         kin = np.zeros(len(self._cues.entries), dtype=np.float32)
-        same = self._by_phrase.get(_key(name))
-        if same is not None:
-            kin[same] = _SAME
+        if owners := self._same(name):  # a word that several entries claim, as "Kontoauszug" is, means each in part
+            kin[list(owners)] = 1.0 / len(owners)
             return kin
-        inside = self._inside(name)
-        if inside is not None:
-            kin[inside] = _INSIDE
-            return kin
-        cosines = self.entry_names @ vector
-        nearest = np.argsort(-cosines, kind="stable")[:_MOST_ALIKE]
-        nearness = np.clip((cosines[nearest] - _LEAST_COSINE) / (1 - _LEAST_COSINE), 0.0, None)
+        likeness = self.entry_names @ vector + _OVERLAP * self._overlap(name)
+        for owner in self._inside(name):
+            likeness[owner] = max(likeness[owner], _INSIDE)
+        nearest = np.argsort(-likeness, kind="stable")[:_MOST_ALIKE]
+        nearness = np.clip((likeness[nearest] - _LEAST_LIKENESS) / (1 - _LEAST_LIKENESS), 0.0, 1.0) ** 2
         if nearness.sum() > 0:
             kin[nearest] = _ALIKE * nearness.max() ** 0.5 * nearness / nearness.sum()
         return kin
 
-    def _inside(self, name: str) -> int | None:
-        """Return the entry whose phrase is the longest run of words within `name`, the last of several."""
+    def _same(self, name: str) -> set[int]:
+        """Return the entries that the whole name means: as it stands, without what is in brackets, or all its parts."""
+        for whole in (name, _BRACKETS.sub(" ", name)):
+            if owners := self._by_phrase.get(_key(whole)):
+                return owners
+        parts = [self._by_phrase.get(_key(part)) for part in _JOINED.split(name) if part.strip()]
+        known = [owners for owners in parts if owners]
+        return set().union(*known) if len(known) == len(parts) else set()
+
+    def _overlap(self, name: str) -> Vectors:
+        """Return how far each entry's best name has the same words (E,): Dice's coefficient, rare words heavier."""
+        words = _content(name)
+        own = self._rarity(words)
+        scores = np.zeros(len(self._cues.entries), dtype=np.float32)
+        for number in set().union(*(self._by_word.get(word, ()) for word in words)):
+            for other, rarity in self._contents[number]:
+                if common := words & other:
+                    both = 2 * self._rarity(common) / (own + rarity)
+                    scores[number] = max(scores[number], both)
+        return scores
+
+    def _rarity(self, words: Collection[str]) -> float:
+        most = math.log((len(self._cues.entries) + 1) / 0.5)  # of a word that no entry has
+        return sum([self._rarities.get(word, most) for word in words])
+
+    def _inside(self, name: str) -> set[int]:
+        """Return the entries whose phrase is the longest run of words within `name`, the last of several runs."""
         words = words_of(name)
         for length in range(len(words) - 1, 0, -1):
             for start in range(len(words) - length, -1, -1):
-                number = self._by_phrase.get(_key(" ".join(words[start : start + length])))
-                if number is not None:
-                    return number
-        return None
+                owners = self._by_phrase.get(_key(" ".join(words[start : start + length])))
+                if owners:
+                    return owners
+        return set()
 
 
 def _key(phrase: str) -> str:
-    """Return a phrase's key: folded, without words that any document may have, without a plural's s."""
-    words = [word for word in words_of(phrase) if word not in _NEUTRAL] or words_of(phrase)
-    return squash(
-        "".join(
-            word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words
-        )
-    )
+    """Return a phrase's key: folded, without words that any document may have, in the singular."""
+    words = [_singular(word) for word in words_of(phrase)]
+    return squash("".join([word for word in words if word not in _NEUTRAL] or words))
+
+
+def _content(phrase: str) -> set[str]:
+    return {_singular(word) for word in words_of(phrase)} - _NEUTRAL
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def _unit(vectors: Vectors) -> Vectors:

@@ -45,8 +45,9 @@ class Nobody:
 class EncoderSettings:
     """How the towers run; the defaults are for a CPU."""
 
-    is_compiled: bool = False  #: torch.compile for the static shapes; CUDA only
-    is_bf16: bool = False  #: bfloat16 autocast; CUDA only
+    is_compiled: bool = False  #: torch.compile for the static shapes
+    compile_backend: str = "inductor"
+    is_bf16: bool = False  #: bfloat16 autocast
     shapes: Shapes = field(default_factory=Shapes)
 
 
@@ -66,20 +67,25 @@ class Encoder:
         self._bundle = bundle
         self._settings = settings
         self._observer = observer
-        self._is_cuda = bundle.text.device.type == "cuda"
+        self._device = bundle.text.device.type
 
     def warm_up(self) -> None:
-        """Compile where asked for, and run every static shape once (on a CPU: every length once)."""
-        if self._is_cuda and self._settings.is_compiled:
-            self._bundle.text.compile()
-            self._bundle.look.compile()
-        shapes = self._settings.shapes
+        """Compile where asked for, and run every static shape once (uncompiled on a CPU: every length once)."""
+        shapes, settings = self._settings.shapes, self._settings
+        text_rows = shapes.text_rows if settings.is_compiled or self._device == "cuda" else shapes.text_rows[:1]
+        if settings.is_compiled:
+            # beyond its limit (8 by default) torch.compile would run further shapes uncompiled, without a word
+            graphs = len(text_rows) * len(shapes.text_tokens) + len(shapes.image_rows)
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
+            torch._dynamo.config.capture_scalar_outputs = True  # NaFlex checks its shapes amid the graph
+            self._bundle.text.compile(settings.compile_backend)
+            self._bundle.look.compile(settings.compile_backend)
         blank = self._bundle.look.prepare(np.full((64, 64, 3), 255, dtype=np.uint8))
         with torch.inference_mode(), self._autocast():
             for rows in shapes.image_rows:
                 self._bundle.look.encode([blank], rows=rows)
             for tokens in shapes.text_tokens:
-                for rows in shapes.text_rows if self._is_cuda else shapes.text_rows[:1]:
+                for rows in text_rows:
                     self._bundle.text.encode([[0] * tokens], Batch((0,), rows, tokens))
 
     def prepare(self, page: Page) -> PreparedPage:
@@ -140,8 +146,8 @@ class Encoder:
         return vectors
 
     def _autocast(self) -> AbstractContextManager[object]:
-        if self._is_cuda and self._settings.is_bf16:
-            return torch.autocast("cuda", dtype=torch.bfloat16)
+        if self._settings.is_bf16:
+            return torch.autocast(self._device, dtype=torch.bfloat16)
         return nullcontext()
 
     def _tell(self, kind: str, batch: Batch, began: float) -> None:

@@ -7,9 +7,10 @@ fails its own pages and nothing else.
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from classifier_worker.core.batching import Intake
 from classifier_worker.core.page import Page
 from classifier_worker.models.bundle import Bundle
 from classifier_worker.models.encoder import Encoder, EncoderSettings, EngineObserver, Nobody, PreparedPage
+from classifier_worker.models.evidence import Evidence
 from classifier_worker.models.judge import Judge
 from schemas.errors import DocfleetError, ErrorCode
 
@@ -38,8 +40,8 @@ class EngineSettings:
 @dataclass(frozen=True, slots=True)
 class _Request:
     page: Page
-    question: Question
-    future: "Future[PageAnswer]"
+    judge: Callable[[Evidence], object]
+    future: Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,14 @@ class Engine:
 
         Its exception is a DocfleetError with MODEL_FAILED. A cancelled future is skipped.
         """
-        request = _Request(page, question, Future())
+        return self._submit(page, lambda evidence: self._judge.answer(evidence, question))
+
+    def submit_all(self, page: Page, questions: Sequence[Question]) -> "Future[list[PageAnswer]]":
+        """Return the future answers to several questions about `page`, seen by the towers once; else as `submit`."""
+        return self._submit(page, lambda evidence: [self._judge.answer(evidence, question) for question in questions])
+
+    def _submit(self, page: Page, judge: Callable[[Evidence], object]) -> Future[Any]:
+        request = _Request(page, judge, Future())
         with self._lock:
             if self._is_closed:
                 _fail(request.future, _STOPPING)
@@ -139,7 +148,7 @@ class Engine:
     def _answer(self, taken: Sequence[_Ready]) -> None:
         try:
             found = self._encoder.evidence([ready.page for ready in taken])
-            answers = [self._judge.answer(e, ready.request.question) for e, ready in zip(found, taken, strict=True)]
+            answers = [ready.request.judge(evidence) for evidence, ready in zip(found, taken, strict=True)]
         except Exception as error:
             for ready in taken:
                 _fail(ready.request.future, f"The model could not classify the page: {error}", error)
@@ -148,7 +157,7 @@ class Engine:
             ready.request.future.set_result(answer)
 
 
-def _fail(future: "Future[PageAnswer]", sentence: str, cause: Exception | None = None) -> None:
+def _fail(future: Future[Any], sentence: str, cause: Exception | None = None) -> None:
     error = DocfleetError(ErrorCode.MODEL_FAILED, sentence)
     error.__cause__ = cause
     try:

@@ -1,7 +1,8 @@
 """What a page shows (evidence), and how it bears on categories (channels); all numpy, no model runs here.
 
-Owns which texts of a page are encoded, and the six channels:
-text: `body` and `title` (cosines), `cues` (lexicon phrases), `name` (the category's own words on the page);
+Owns which texts of a page are encoded, and the seven channels:
+text: `body` and `title` (cosines), `cues` (lexicon phrases), `heading` (a name of the category as a line of its own),
+`name` (the category's own words on the page);
 structure: `structure` (how far the layout is what the lexicon expects of the category);
 look: `look` (the page image through the look tower and, with the layout, through a fitted head; an image-text
 tower needs no head, its score is its cosine).
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier_worker.core.cues import CueIndex, PageText, name_evidence, page_text
+from classifier_worker.core.fusion import MOST_DEVIATIONS
 from classifier_worker.core.layout import TRAITS, layout_features, layout_traits
 from classifier_worker.core.page import Box, Line, Page
 from classifier_worker.models.categories import Category
@@ -33,6 +35,7 @@ _NAME_OF_KNOWN: Final = 0.4
 _LAYOUT_SHARE: Final = 0.7
 #: A page with fewer letters has no text to speak of; its text channels say nothing.
 _LEAST_LETTERS: Final = 3
+_BLANK: Final = list(TRAITS).index("blank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Sight:
 
     text: PageText
     cues: Array  #: (E,)
+    headings: Array  #: (E,)
     layout: Array  #: (F,)
     traits: Array  #: (T,)
     pieces: Pieces
@@ -67,7 +71,15 @@ def see(page: Page, cues: CueIndex, *, cue_idf: Array | None) -> Sight:
     lines = page.lines or _lines_of(page.text)
     text = page_text(lines)
     layout = layout_features(page)
-    return Sight(text, cues.evidence(text, cue_idf), layout, layout_traits(layout), pieces_of(page.text, lines))
+    found = cues.match(text)
+    return Sight(
+        text,
+        cues.evidence(found, cue_idf),
+        cues.heading_evidence(found),
+        layout,
+        layout_traits(layout),
+        pieces_of(page.text, lines),
+    )
 
 
 def _lines_of(text: str) -> tuple[Line, ...]:
@@ -103,12 +115,15 @@ def channel_scores(
     sight = evidence.sight
     vectors = np.stack([category.vector for category in categories])
     kin = np.stack([category.kin for category in categories])
+    if sight.traits[_BLANK] > 0:  # nothing to go by: all are as likely but what is blank by its nature
+        return {"structure": MOST_DEVIATIONS * (kin @ traits[:, _BLANK])}
     raw: dict[str, Array] = {}
     if len(evidence.texts):
         raw["body"] = _cosines(evidence.texts[0], vectors, fitted.get("body_mean"))
         raw["title"] = _cosines(evidence.texts[1], vectors, fitted.get("title_mean"))
         known = kin.sum(axis=1)
         raw["cues"] = kin @ _standard(sight.cues, fitted, "cue")
+        raw["heading"] = kin @ _standard(sight.headings, fitted, "heading")
         raw["name"] = name_evidence(sight.text, names) * (1.0 - (1.0 - _NAME_OF_KNOWN) * known)
     expected = traits / np.maximum(np.linalg.norm(traits, axis=1, keepdims=True), 1.0)
     raw["structure"] = kin @ (expected @ _standard(sight.traits, fitted, "trait"))

@@ -43,7 +43,7 @@ class Judge:
         both = self._bundle.fitted.get("entry_vectors")
         is_ours = both is not None and both.shape[-1] == self._bundle.text.width
         self._categories.learn_lexicon(both if is_ours else None)
-        self._rivals = self._categories.look_up(self._rival_names)
+        self._rivals = self._categories.of_entries()
 
     def answer(self, evidence: Evidence, question: Question) -> PageAnswer:
         """Return what the page is, by its evidence."""
@@ -52,14 +52,19 @@ class Judge:
         parts = self._logits(evidence, names, categories)
         logits = _total(parts, len(names))
         probabilities = soften(logits, temperature=config.temperature)
+        none = self._none(evidence, categories, logits) if question.is_none_wanted else 0.0
+        kin = np.stack([category.kin for category in categories])
+        told = self._evidence(evidence, parts, kin, int(logits.argmax())) if question.is_evidence_wanted else None
+        return PageAnswer(probabilities, none, told)
+
+    def _none(self, evidence: Evidence, categories: list[Category], logits: Logits) -> float:
+        """Return the probability that the page is something which the lexicon knows and nobody offered."""
         rivals = _total(self._logits(evidence, self._rival_names, self._rivals), len(self._rivals))
         kin = np.stack([category.kin for category in categories])
         cosines = np.stack([c.vector for c in categories]) @ np.stack([r.vector for r in self._rivals]).T
-        none = none_probability(
-            logits, rivals[rivals_of(kin, cosines)], config.none_scale, temperature=config.temperature
-        )
-        told = self._evidence(evidence, parts, kin, int(logits.argmax())) if question.is_evidence_wanted else None
-        return PageAnswer(probabilities, none, told)
+        standing = rivals[rivals_of(kin, self._bundle.cues.kinds, cosines)]
+        config = self._bundle.config
+        return none_probability(logits, standing, config.none_scale, temperature=config.temperature)
 
     def _logits(self, evidence: Evidence, names: tuple[str, ...], categories: list[Category]) -> dict[str, Logits]:
         channels = channel_scores(evidence, names, categories, traits=self._traits, fitted=self._bundle.fitted)

@@ -2,7 +2,8 @@
 
 Two kinds. A timm backbone gives pooled features, which the bundle's fitted head maps into the space of
 the category vectors. A transformers image-text model (CLIP, SigLIP) brings its own vectors for category
-names, and its score is their cosine with the image.
+names, and its score is their cosine with the image. Both keep a page's proportions where the model can:
+timm by a white margin, SigLIP 2 NaFlex by as many patches as the page is high and wide (arXiv 2502.14786).
 """
 
 from collections.abc import Sequence
@@ -33,8 +34,9 @@ class LookTowerConfig:
     architecture: str = ""
     height_px: int = 320
     width_px: int = 256
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] | None = None  #: None: as the weights were trained
+    std: tuple[float, ...] | None = None
+    max_num_patches: int | None = None  #: of a NaFlex tower: its budget for a page; None: the model's own
 
 
 class LookTower(Protocol):
@@ -54,8 +56,8 @@ class LookTower(Protocol):
         """Return unit vectors (names, D) in the space of the images, of a tower that has names."""
         ...
 
-    def compile(self) -> None:
-        """Compile the encoder for its static shapes."""
+    def compile(self, backend: str) -> None:
+        """Compile the encoder of images for its static shapes by a backend of torch.compile."""
         ...
 
 
@@ -81,17 +83,23 @@ class _TimmTower:
         self._device = device
         location = locate_weights(config.weights, folder=folder)
         if isinstance(location, Path) and location.is_file():
-            model = timm.create_model(config.architecture, pretrained=False)
+            model: Any = timm.create_model(config.architecture, pretrained=False)
             _load_in_order(model, location)
         else:
-            model = timm.create_model(config.architecture or f"hf_hub:{location}", pretrained=True)
-        self._model: Any = model.eval().requires_grad_(False).to(device)
-        self._model = self._model.to(memory_format=torch.channels_last)
-        self._mean = torch.tensor(config.mean, device=device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(config.std, device=device).view(1, 3, 1, 1) * 255
+            source = "local-dir" if isinstance(location, Path) else "hf-hub"
+            model = timm.create_model(config.architecture or f"{source}:{location}", pretrained=True)
+        if hasattr(model, "set_input_size"):  # transformers that fit their position embeddings to one size
+            model.set_input_size((config.height_px, config.width_px))
+        self._model: Any = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        self._pooled = self._pool
+        trained = model.pretrained_cfg
+        self._mean, self._std = (
+            torch.tensor(told or trained[name], device=device).view(1, 3, 1, 1) * 255
+            for name, told in (("mean", config.mean), ("std", config.std))
+        )
 
-    def compile(self) -> None:
-        self._model.forward_features = torch.compile(self._model.forward_features, dynamic=False)
+    def compile(self, backend: str) -> None:
+        self._pooled = torch.compile(self._pool, dynamic=False, backend=backend)
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         height, width = self._config.height_px, self._config.width_px
@@ -106,9 +114,11 @@ class _TimmTower:
     def encode(self, images: Sequence[Prepared], *, rows: int) -> torch.Tensor:
         pixels = _stack(images, rows, self._device)["pixel_values"].float()
         pixels = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        features = self._model.forward_features(pixels).float()  # (B, D, h, w)
-        pooled: torch.Tensor = features.mean(dim=(2, 3))
-        return pooled[: len(images)]
+        return self._pooled(pixels).float()[: len(images)]
+
+    def _pool(self, pixels: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self._model.forward_head(self._model.forward_features(pixels), pre_logits=True)
+        return pooled
 
     def encode_names(self, names: Sequence[str]) -> torch.Tensor:  # noqa: ARG002  # the protocol's
         raise InvalidBundle(f"the look tower {self._config.weights!r} has no vectors for category names")
@@ -136,29 +146,42 @@ class _ImageTextTower:
         self._device = device
         load_processor: Any = AutoImageProcessor.from_pretrained
         self._processor: Any = load_processor(location)
+        self._options: dict[str, Any] = {}
+        if config.max_num_patches is not None:
+            if not hasattr(self._processor, "max_num_patches"):
+                raise InvalidBundle(f"the look tower {config.weights!r} is not NaFlex: it takes no max_num_patches")
+            self._options["max_num_patches"] = config.max_num_patches
         self._tokenizer: Any = AutoTokenizer.from_pretrained(location)
         self._model: Any = AutoModel.from_pretrained(location, dtype=torch.float32)
         self._model = self._model.eval().requires_grad_(False).to(device)
+        self._features: Any = self._model.get_image_features
         self._most_tokens = int(self._model.config.text_config.max_position_embeddings)
+        # SigLIP was trained on texts that are padded to its full length on the right, and saw the padding
+        is_siglip = str(self._model.config.model_type).startswith("siglip")
+        self._unused = {"token_type_ids", "attention_mask"} if is_siglip else {"token_type_ids"}
 
-    def compile(self) -> None:
-        self._model.get_image_features = torch.compile(self._model.get_image_features, dynamic=False)
+    def compile(self, backend: str) -> None:
+        self._features = torch.compile(self._model.get_image_features, dynamic=False, backend=backend)
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
-        inputs = self._processor(images=[Image.fromarray(image)], return_tensors="pt")
+        inputs = self._processor(images=[Image.fromarray(image)], return_tensors="pt", **self._options)
         return {name: tensor[0] for name, tensor in inputs.items()}
 
     def encode(self, images: Sequence[Prepared], *, rows: int) -> torch.Tensor:
-        output = self._model.get_image_features(**_stack(images, rows, self._device))
+        output = self._features(**_stack(images, rows, self._device))
         return _unit(output)[: len(images)]
 
     def encode_names(self, names: Sequence[str]) -> torch.Tensor:
         texts = [f"a scanned page of a {name.lower()}" for name in names]
-        # SigLIP was trained on texts padded to its full length and reads nothing sensible otherwise
         inputs = self._tokenizer(
-            texts, padding="max_length", truncation=True, max_length=self._most_tokens, return_tensors="pt"
+            texts,
+            padding="max_length",
+            padding_side="right",
+            truncation=True,
+            max_length=self._most_tokens,
+            return_tensors="pt",
         )
-        wanted = {name: tensor.to(self._device) for name, tensor in inputs.items() if name != "token_type_ids"}
+        wanted = {name: tensor.to(self._device) for name, tensor in inputs.items() if name not in self._unused}
         return _unit(self._model.get_text_features(**wanted))
 
 

@@ -1,8 +1,11 @@
 """The text tower: texts to unit vectors, by any encoder that transformers can load.
 
-Owns tokenising, pooling and padding to the static shapes. float32 on a CPU; on CUDA the engine decides.
+Owns tokenising, pooling and padding to the static shapes. float32 weights; the encoder decides about autocast.
+Padding is on the right for every architecture: rows are masked, and pooling finds the last token by the mask,
+so that a causal model, which cannot look ahead, is not changed by what follows it.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,14 +39,16 @@ class TextTower:
         self.config = config
         self.device = device
         self._tokenizer: Any = AutoTokenizer.from_pretrained(str(location))
+        self._tokenizing = threading.Lock()  #: a tokeniser keeps the length that it cuts to as its own state
         model: Any = AutoModel.from_pretrained(str(location), dtype=torch.float32)
         self._model: Any = getattr(model, "text_model", model).eval().requires_grad_(False).to(device)
+        self._model.config.use_cache = False  # a causal model would keep its keys and values for a next token
         self._padding = int(self._tokenizer.pad_token_id or 0)
         self.width = int(self._model.config.hidden_size)
 
-    def compile(self) -> None:
-        """Compile the encoder for its static shapes."""
-        self._model = torch.compile(self._model, dynamic=False)
+    def compile(self, backend: str) -> None:
+        """Compile the encoder for its static shapes by a backend of torch.compile."""
+        self._model = torch.compile(self._model, dynamic=False, backend=backend)
 
     def tokenise(self, texts: Sequence[str], *, most_tokens: int) -> list[list[int]]:
         """Return each text's token ids, cut to `most_tokens`, special tokens included."""
@@ -51,7 +56,8 @@ class TextTower:
             return []
         # the text is cut first: a tokeniser reads a megabyte of page text to its end before it truncates
         cut = [text[: most_tokens * 12] for text in texts]
-        encoded = self._tokenizer(cut, truncation=True, max_length=most_tokens, add_special_tokens=True)
+        with self._tokenizing:
+            encoded = self._tokenizer(cut, truncation=True, max_length=most_tokens, add_special_tokens=True)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def encode(self, tokens: Sequence[Sequence[int]], batch: Batch) -> torch.Tensor:

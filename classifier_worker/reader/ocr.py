@@ -53,10 +53,14 @@ _TALL: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What OCR read: lines from the top down, on the page turned counter-clockwise by `quarter_turns`."""
+    """What OCR read: lines from the top down, on the page turned counter-clockwise by `quarter_turns`.
+
+    `legibility` is the mean score of all lines tried, those too doubtful to be told included.
+    """
 
     lines: tuple[Line, ...] = ()
     quarter_turns: int = 0
+    legibility: float = 1.0
 
 
 def share_of(number: int) -> float:
@@ -108,7 +112,7 @@ def read_page(page: Pixels, *, share: float = 1.0) -> Seen:
         lines = lines.turned(2)
     if max(score, score_turned) < _UNREADABLE_SCORE:
         budget_px *= _UNREADABLE_SHARE
-    return Seen(lines.read(budget_px), lines.quarter_turns)
+    return Seen(lines.read(budget_px), lines.quarter_turns, lines.legibility)
 
 
 class _Lines:
@@ -154,6 +158,11 @@ class _Lines:
         chosen = lines_within(budget_px, self._heights.tolist(), self._costs_px)
         found = [(at, *self._recognised(at)) for at in chosen]
         return tuple(self._line(at, text) for at, text, score in found if text and score >= _CONFIDENT)
+
+    @property
+    def legibility(self) -> float:
+        """The mean score of the lines that were recognised so far, 0..1."""
+        return min(float(np.mean([score for _, score in self._known.values()])), 1.0) if self._known else 1.0
 
     def _recognised(self, at: int) -> tuple[str, float]:
         if at not in self._known:

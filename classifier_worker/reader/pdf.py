@@ -32,6 +32,8 @@ _BOLD_WORDS: Final = ("bold", "black", "heavy")
 _FONT_NAME_BYTES: Final = 128
 #: Letters turned into outlines: fewer paths than this are rules and boxes.
 _PATHS_OF_DRAWN_TEXT: Final = 30
+#: A picture over this share of a page is a scan of it.
+_SCAN_SHARE: Final = 0.6
 #: Letters whose direction tells which way up a page is, and the share of them that must agree.
 _LETTERS_ASKED: Final = 24
 _ONE_WAY_SHARE: Final = 0.7
@@ -117,13 +119,15 @@ class OpenPdf:
         text = "\n".join(line.text for line in lines)[:TEXT_CHARS_MAX]
         image = render(page, self._request.image_px)
         source: Any = "layer" if text else "none"
-        if self._request.ocr and ink.is_thin(text) and not ink.is_blank(image) and _may_show_text(page):
+        legibility = 1.0
+        if self._request.ocr and _is_worth_ocr(page, text) and not ink.is_blank(image):
             seen = ocr.read_page(render(page, ocr.page_px(*page.get_size())), share=ocr.share_of(number))
             seen_text = "\n".join(line.text for line in seen.lines)
             if ink.letters(seen_text) > ink.letters(text) or ink.is_garbage(text):
                 lines, text, source = list(seen.lines), seen_text, "ocr" if seen.lines else "none"
                 page.set_rotation((page.get_rotation() - 90 * seen.quarter_turns) % 360)
                 image = np.ascontiguousarray(np.rot90(image, seen.quarter_turns))
+                legibility = seen.legibility
         structure: Structure | None = None
         if number <= self._request.structure_pages:
             from classifier_worker.reader import structure as drawn
@@ -139,6 +143,7 @@ class OpenPdf:
             lines=tuple(lines),
             structure=structure,
             image=image,
+            legibility=legibility,
         )
 
 
@@ -298,6 +303,28 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
             clean = bare.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
             yield position + line.index(bare[0]), clean or "?"
         position += len(line) + 1
+
+
+def _is_worth_ocr(page: Any, text: str) -> bool:  # noqa: ANN401
+    """Whether the page is likely to show more text than its layer tells."""
+    if ink.is_thin(text):
+        return _may_show_text(page)
+    return ink.is_stamp(text) and _is_scan(page)
+
+
+def _is_scan(page: Any) -> bool:  # noqa: ANN401
+    """Whether one picture covers most of the page."""
+    left, bottom, right, top = page.get_bbox()
+    sides = [ctypes.c_float() for _ in range(4)]
+    for index in range(min(raw.FPDFPage_CountObjects(page), _OBJECTS_LOOKED_AT)):
+        item = raw.FPDFPage_GetObject(page, index)
+        if raw.FPDFPageObj_GetType(item) != raw.FPDF_PAGEOBJ_IMAGE or not raw.FPDFPageObj_GetBounds(item, *sides):
+            continue
+        x0, y0, x1, y1 = (side.value for side in sides)
+        width, height = min(x1, right) - max(x0, left), min(y1, top) - max(y0, bottom)
+        if width > 0 and height > 0 and width * height > _SCAN_SHARE * (right - left) * (top - bottom):
+            return True
+    return False
 
 
 def _may_show_text(page: Any) -> bool:  # noqa: ANN401

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from classifier_worker.core.page import Box, Line, Page, Structure
+from classifier_worker.core.page import Box, Page, Structure
 from classifier_worker.reader import ink, ocr
 from classifier_worker.reader.pages import PageFault
 from classifier_worker.reader.wire import ReadRequest
@@ -78,10 +78,9 @@ class OpenPicture:
         work = _decode(self._image)
         width_points, height_points = _points(self._image, work)
         look = np.asarray(_fit(work, self._request.image_px))
-        lines: tuple[Line, ...] = ()
+        seen = ocr.Seen()
         if self._request.ocr and not ink.is_blank(look):
             seen = ocr.read_page(np.asarray(work), share=ocr.share_of(number))
-            lines = seen.lines
             look = np.ascontiguousarray(np.rot90(look, seen.quarter_turns))
             if seen.quarter_turns % 2:
                 width_points, height_points = height_points, width_points
@@ -90,11 +89,12 @@ class OpenPicture:
             number=number,
             width_points=width_points,
             height_points=height_points,
-            text="\n".join(line.text for line in lines),
-            text_source="ocr" if lines else "none",
-            lines=lines,
+            text="\n".join(line.text for line in seen.lines),
+            text_source="ocr" if seen.lines else "none",
+            lines=seen.lines,
             structure=Structure(images=(whole,)) if number <= self._request.structure_pages else None,
             image=look,
+            legibility=seen.legibility,
         )
 
 

@@ -115,13 +115,11 @@ class ReaderPool:
     def _child(self, cancelled: threading.Event | None) -> Iterator[ReaderChild]:
         """Lend a ready child; afterwards it goes back, or is buried when it died or shall be replaced."""
         with self._change:
-            while not (self._is_closed or (self._idle and len(self._busy) < self.size)):
-                if cancelled is not None and cancelled.is_set():
-                    raise ReadCancelled("cancelled before a reader was free")
-                self._change.wait(0.2)
-            if self._is_closed:
-                raise ReadCancelled("the reader pool is closed")
-            child = self._idle.pop()  # the one used last: its OCR models are loaded
+            child = self._next_idle(cancelled)
+            while not child.is_alive:  # it died without a document, so no document shall be blamed for it
+                child.bury()
+                self._change.notify_all()
+                child = self._next_idle(cancelled)
             self._busy.add(child)
         try:
             yield child
@@ -129,6 +127,16 @@ class ReaderPool:
             if not child.is_between_documents:
                 child.kill("given up")
             self._take_back(child)
+
+    def _next_idle(self, cancelled: threading.Event | None) -> ReaderChild:
+        """Wait until a document may be read and return an idle child, taken from the others; with the lock held."""
+        while not (self._is_closed or (self._idle and len(self._busy) < self.size)):
+            if cancelled is not None and cancelled.is_set():
+                raise ReadCancelled("cancelled before a reader was free")
+            self._change.wait(0.2)
+        if self._is_closed:
+            raise ReadCancelled("the reader pool is closed")
+        return self._idle.pop()  # the one used last: its OCR models are loaded
 
     def _take_back(self, child: ReaderChild) -> None:
         child.documents += 1

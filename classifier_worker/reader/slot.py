@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -92,6 +93,13 @@ class ReaderChild:
         self._seen_bytes = max(self._seen_bytes, resident)
         return resident
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs; one that ended stays to be buried."""
+        if self._death is not None:
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
     def wait_ready(self, on_wait: Callable[[], None]) -> None:
         """Return when the child says that it can read; `wire.PeerGone` or `wire.BrokenProtocol` when it cannot."""
         header, _ = self.channel.receive(0, on_wait=on_wait)
@@ -102,7 +110,7 @@ class ReaderChild:
         """SIGKILL; whoever reads from it then meets `wire.PeerGone` and can ask why."""
         self.killed_because = self.killed_because or because
         if self._death is None:
-            self._process.kill()
+            self._kill()
 
     def bury(self) -> Death:
         """Reap the child (killed when it does not end by itself) and return how it ended."""
@@ -127,9 +135,14 @@ class ReaderChild:
             if pid:
                 return status, usage.ru_maxrss
             time.sleep(0.002)
-        self._process.kill()
+        self._kill()
         _, status, usage = os.wait4(self.pid, 0)
         return status, usage.ru_maxrss
+
+    def _kill(self) -> None:
+        # not Popen.kill, which would reap a child that is dead already, and its end with it
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def child_environment() -> dict[str, str]:

@@ -129,6 +129,7 @@ def send_page(channel: Channel, page: Page) -> None:
         "width_points": page.width_points,
         "height_points": page.height_points,
         "text_source": page.text_source,
+        "legibility": page.legibility,
         "lines": [line.text for line in page.lines],
         "structure": None
         if structure is None
@@ -181,6 +182,7 @@ def _page_of(header: Header, payload: bytearray, image_px: int) -> Page:
         lines=lines,
         structure=None if header["structure"] is None else _structure(header["structure"]),
         image=np.frombuffer(payload, np.uint8, pixel_bytes).reshape(height_px, width_px, 3),
+        legibility=_number(header["legibility"], 1.0),
     )
 
 

@@ -25,16 +25,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_count, default=5, help="how often shorter lists are drawn (5)")
     parser.add_argument("--limit", type=_count, metavar="N", help="judge only N documents, spread over the manifest")
     parser.add_argument(
-        "--synonyms", type=Path, metavar="FILE", help="CSV with label and synonym: offer these names instead"
+        "--synonyms", type=Path, metavar="FILE", help="CSV with label and synonym: offer these names too, and compare"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report")
+    parser.add_argument("--plot", type=_svg, metavar="FILE.svg", help="write the reliability plot")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a document")
     who = parser.add_mutually_exclusive_group()
-    who.add_argument("--bundle", default="default", help="model bundle: default, a folder or a hub name")
+    who.add_argument("--bundle", default="default", help="model bundle: default, production, a folder or a hub name")
     who.add_argument("--url", help="measure a running system instead of a bundle in this process")
     parser.add_argument("--api-key", help="its API key (DOCFLEET_API_KEY, else the local stack's)")
     parser.add_argument(
         "--data-dir", type=Path, default=Path(".docfleet"), help="the local stack's data dir (.docfleet)"
+    )
+    parser.add_argument(
+        "--none-sample",
+        type=lambda text: _count(text, least=0),
+        default=100,
+        metavar="N",
+        help="with --url: documents posted twice more to ask whether none of ten names fits (100)",
     )
     parser.add_argument("--readers", type=_count, default=2, help="documents read at a time in this process (2)")
     parser.add_argument("--timeout", type=_count, default=300, help="most seconds for a document (300)")
@@ -65,6 +73,12 @@ def _is_installed(module: str) -> bool:
 
 def _ways(text: str) -> list[int | None]:
     return [None if part.strip() == "all" else _count(part, least=2) for part in text.split(",")]
+
+
+def _svg(text: str) -> Path:
+    if not text.endswith(".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .svg, the only format of the plot")
+    return Path(text)
 
 
 def _count(text: str, *, least: int = 1) -> int:

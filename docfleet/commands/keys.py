@@ -1,6 +1,5 @@
 """`docfleet keys`: the key alone on stdout, so that a script can keep it; all else for people."""
 
-import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,14 +9,9 @@ from typing import Final
 import psycopg
 
 from docfleet import keys
-from docfleet.stack.data_dir import read_stack
+from docfleet.commands.servers import NotNamed, address_of
 
-_DEFAULT_DATA_DIR: Final = Path(".docfleet")
 _TABLE: Final = "{:36}  {:20}  {:8}  {:>9}  {:>9}  {:>9}  {:20}  {}"
-
-
-class _NoDatabase(Exception):
-    """The message says how to name one."""
 
 
 def create(data_dir: Path | None, *, name: str, quota_limit: int, rate_per_minute: int | None) -> int:
@@ -61,25 +55,13 @@ def revoke(data_dir: Path | None, text: str) -> int:
 
 def _with_database(data_dir: Path | None, work: Callable[[str], int]) -> int:
     try:
-        return work(_dsn(data_dir))
-    except _NoDatabase as fault:
+        return work(address_of("DATABASE_URL", entry="postgres_dsn", data_dir=data_dir))
+    except NotNamed as fault:
         return _say(2, str(fault))
     except psycopg.errors.UndefinedTable:
         return _say(1, "the database has no tables of docfleet yet")
     except psycopg.OperationalError as fault:
         return _say(1, f"the database does not answer: {' '.join(str(fault).split())}")
-
-
-def _dsn(data_dir: Path | None) -> str:
-    """Return the database: of --data-dir when it is named, else DATABASE_URL, else of the default data dir."""
-    dsn = os.environ.get("DATABASE_URL")
-    if data_dir is None and dsn:
-        return dsn
-    folder = data_dir or _DEFAULT_DATA_DIR
-    stack = read_stack(folder)
-    if stack is None:
-        raise _NoDatabase(f"no stack ever ran on {folder}; set DATABASE_URL, or --data-dir to a stack's data dir")
-    return str(stack["postgres_dsn"])
 
 
 def _shown(at: datetime | None) -> str:

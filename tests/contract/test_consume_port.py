@@ -229,3 +229,23 @@ def test_a_released_message_comes_again_to_the_same_member(backend: Backend) -> 
         assert place(again) == (0, 0)
         one.consumer.ack(again)
         backend.commits(0, 1)
+
+
+@SLOW_ON_MOCK
+def test_a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back(backend: Backend) -> None:
+    for partition in range(PARTITIONS):
+        backend.produce(partition, 1, 1)
+    with member(backend, bounds=Bounds(4, 1 << 30), drain_seconds=0) as one:
+        held = [one.get() for _ in range(4)]  # the bound: everything is paused
+        with member(backend, drain_seconds=0) as two:
+            eventually_sync(lambda: one.owns(2) and two.owns(2), within=30)
+            for delivery in held:
+                one.consumer.ack(delivery)
+        eventually_sync(lambda: one.owns(PARTITIONS), within=30)
+        for partition in range(PARTITIONS):
+            backend.produce(partition, 1)
+        last = set()
+        while len(last) < PARTITIONS:
+            delivery = one.get()
+            one.consumer.ack(delivery)
+            last |= {place(delivery)} & {(partition, 2) for partition in range(PARTITIONS)}

@@ -1,10 +1,14 @@
 """`docfleet evaluate` in process, on documents made here: fixed answers, the files it writes, wrong input."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -18,12 +22,39 @@ UNSURE = frozenset({"scientific_paper"})
 class Evaluated:
     shown: subprocess.CompletedProcess[str]
     report: str
+    plot: str
     lines: dict[str, dict]
 
 
 def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "docfleet.cli", "evaluate", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def measured_in_chromium(report: str, folder: Path, width_px: int) -> dict[str, Any]:
+    """Return how the page is laid out in a frame of that width (Chromium's own window is at least 500 px wide)."""
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed")
+    (folder / "report.html").write_text(report)
+    (folder / "frame.html").write_text(
+        f'''<iframe src="report.html" width="{width_px}" height="800" style="border:0"></iframe><script>
+        onload = () => {{
+            const page = frames[0].document, back = frames[0].getComputedStyle(page.body).backgroundColor;
+            const isDrawn = one => one.checkVisibility() && one.getBoundingClientRect().width > 200;
+            document.body.textContent = JSON.stringify({{
+                width: frames[0].innerWidth, overflow: page.documentElement.scrollWidth,
+                title: page.querySelector("h1").textContent, colour: back,
+                drawn: [...page.querySelectorAll("svg")].filter(isDrawn).length,
+            }});
+        }}</script>'''
+    )
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--hide-scrollbars")
+    profile = f"--user-data-dir={folder / 'profile'}"
+    command = ["chromium", *flags, profile, "--window-size=1400,900", "--dump-dom", f"file://{folder}/frame.html"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r"\{.*\}", shown)
+    assert found, shown
+    return dict(json.loads(found[0]))
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +65,13 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     with manifest.open("a") as file:
         file.write("broken.pdf,invoice\n")
     shown = evaluate(
-        manifest, "--ways", "all,5", "--report", folder / "report.html", "--json", folder / "answers.jsonl"
+        *(manifest, "--ways", "all,5", "--report", folder / "report.html", "--json", folder / "answers.jsonl"),
+        *("--plot", folder / "plot.svg"),
     )
     assert shown.returncode == 0, shown.stderr
     lines = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
-    return Evaluated(shown, (folder / "report.html").read_text(), {line["path"]: line for line in lines})
+    report, plot = ((folder / name).read_text() for name in ("report.html", "plot.svg"))
+    return Evaluated(shown, report, plot, {line["path"]: line for line in lines})
 
 
 @pytest.mark.parametrize("label", sorted(made_corpus.TEXTS.keys() - UNSURE))
@@ -72,8 +105,25 @@ def test_document_that_cannot_be_read_is_named_everywhere(evaluated: Evaluated) 
 
 def test_report_is_one_file_without_outside_links(evaluated: Evaluated) -> None:
     assert evaluated.report.count("<svg") == 4
+    assert "<script" not in evaluated.report
     for outside in ("http:", "https:", "src=", "href=", "@import", "url("):
         assert outside not in evaluated.report
+
+
+def test_plot_is_a_picture_by_itself(evaluated: Evaluated) -> None:
+    root = ElementTree.fromstring(evaluated.plot)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(root.findall("{*}circle")) == 10
+
+
+@pytest.mark.parametrize("width_px", [1200, 400])
+def test_report_fits_a_browsers_window(evaluated: Evaluated, tmp_path: Path, width_px: int) -> None:
+    seen = measured_in_chromium(evaluated.report, tmp_path, width_px)
+    assert seen["width"] == width_px
+    assert seen["overflow"] <= width_px, "a reader would have to scroll sideways"
+    assert seen["drawn"] == 2, "the charts of shorter lists are folded"
+    assert "documents got their name" in seen["title"]
+    assert seen["colour"] != "rgba(0, 0, 0, 0)", "the style did not apply"
 
 
 @pytest.mark.parametrize(

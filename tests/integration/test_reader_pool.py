@@ -20,6 +20,8 @@ from classifier_worker.reader.slot import child_environment, start_child
 from classifier_worker.reader.wire import ReadRequest
 from schemas.errors import DocfleetError, ErrorCode
 from tests import documents
+from tests.e2e.running import is_alive
+from tests.waiting import eventually_sync
 
 PLAIN = ReadRequest(structure_pages=0, ocr=False)
 
@@ -227,6 +229,27 @@ def test_child_killed_in_mid_document_is_a_death_and_the_next_document_is_read(p
     assert caught.value.code is ErrorCode.READER_CRASHED
     assert pool.counters.deaths == deaths + 1
     assert first_page(pool.read(Bytes(documents.pdf()), PLAIN)).text
+
+
+def test_children_that_died_while_they_were_idle_cost_no_document_anything(pool: ReaderPool) -> None:
+    eventually_sync(lambda: len(pool.pids) == pool.size + 1)
+    deaths = pool.counters.deaths
+    killed = pool.pids
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    eventually_sync(lambda: not any(map(is_alive, killed)))
+    assert first_page(pool.read(Bytes(documents.pdf(pages=1)), PLAIN)).text.startswith("INVOICE")
+    assert pool.counters.deaths == deaths
+
+
+def test_pool_closes_whose_idle_children_died() -> None:
+    pool = ReaderPool(ReaderLimits(), 1)
+    pool.start()
+    dead = pool.pids[0]
+    os.kill(dead, signal.SIGKILL)
+    eventually_sync(lambda: not is_alive(dead))
+    pool.close(5)
+    eventually_sync(lambda: not Path(f"/proc/{dead}").exists())  # buried, although it was dead already
 
 
 def test_crash_is_not_taken_for_lack_of_memory_where_the_parent_is_large() -> None:

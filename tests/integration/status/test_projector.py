@@ -1,5 +1,6 @@
 """Events into rows, on a real broker and a real database."""
 
+import random
 import time
 import uuid
 from typing import Any
@@ -62,17 +63,45 @@ def test_replay_from_the_beginning_changes_nothing(place: Place):
 
 
 def test_fresh_database_is_rebuilt_equal_from_the_topics(place: Place, other_database: Place):
-    said = some_lives()
-    for start in range(0, len(said), 3):  # batches of other sizes than the rebuild will have
-        place.say(said[start : start + 3])
-        before = project_everything(place)
-    assert lasting(project_everything(other_database)) == lasting(before)
+    """Live, batches are what just came; the rebuild reads other batches, and the topics in another order."""
+    chosen = random.Random(5)
+    said = jumbled_lives(60, chosen)
+    with place.projecting():
+        while said:
+            size = chosen.choice((1, 2, 30, 100))
+            place.say(said[:size])
+            del said[:size]
+        eventually_sync(place.is_caught_up)
+    rebuilt = lasting(project_everything(other_database))
+    assert rebuilt == lasting(place.rows())
+    assert len(rebuilt) == 60
+    assert {row["status"] for row in rebuilt} == {"queued", "processing", "completed", "failed", "cancelled"}
+
+
+def jumbled_lives(jobs: int, chosen: random.Random) -> list[events.Event]:
+    """Return what is said about so many jobs: in any order, repeated, over several attempts, with more than one end."""
+    said: list[events.Event] = []
+    for _ in range(jobs):
+        job_id = uuid.uuid4()
+        life = [requested(job_id, none_of_these=chosen.choice((None, 0.5)))]
+        life += [started(job_id, attempt, attempt=attempt) for attempt in range(1, chosen.randint(1, 4))]
+        life += [progressed(job_id, 3 + number) for number in range(chosen.randint(0, 2))]
+        life += [build(job_id, chosen.randint(5, 9)) for build in chosen.choices(ENDS, k=chosen.randint(0, 2))]
+        said += chosen.choices(life, k=len(life)) + life
+    chosen.shuffle(said)
+    return said
+
+
+ENDS = (completed, failed, cancelled)
+#: What may differ between two tellings: words and signs of life under way come over another topic.
+PASSING = {"progress", "last_seen_at"}
 
 
 def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows without what signs of life say: those come over another topic and may overtake the start."""
-    passing = {"progress", "last_seen_at"}
-    return [row if row["finished_at"] else {name: row[name] for name in row.keys() - passing} for row in rows]
+    """Return rows without what signs of life say about jobs that have not ended."""
+    return [
+        {name: row[name] for name in row.keys() - ({"last_seen_at"} if row["finished_at"] else PASSING)} for row in rows
+    ]
 
 
 def test_terminal_row_keeps_what_it_says_whatever_comes_later(place: Place):
@@ -243,3 +272,20 @@ def test_two_projectors_share_the_partitions_and_either_goes_on_alone(place: Pla
         place.say(event for _ in range(20) for event in life())
         eventually_sync(place.is_caught_up)
     assert [row["status"] for row in place.rows()] == ["completed"] * 40
+
+
+def test_partitions_that_left_while_the_projector_backed_off_are_read_when_they_come_back(
+    place: Place, caplog: pytest.LogCaptureFixture
+):
+    late, there = LateRegistry(), LateRegistry()
+    there.is_there = True
+    with place.projecting(schema_ids=late):
+        eventually_sync(lambda: len(place.offsets()) == 9)
+        place.say_bytes(place.events, codec.encode(completed(), late))
+        eventually_sync(lambda: "projection_postponed" in [getattr(r, "action", "") for r in caplog.records])
+        with place.projecting(schema_ids=there):
+            eventually_sync(lambda: max(epoch for _, epoch in place.offsets().values()) > 1)
+            late.is_there = True
+            eventually_sync(place.is_caught_up)
+        place.say(event for _ in range(20) for event in life())
+        eventually_sync(place.is_caught_up)

@@ -45,7 +45,7 @@ def test_pdf_becomes_a_result_of_the_contracts_shape(bench: running.Bench, worke
     ]
     assert result["success"] is True
     assert (result["total_pages"], result["processed_pages"]) == (6, 4)
-    assert result["model"] == "default@1"
+    assert result["model"] == "default@2"
     scores = result["scores"]
     assert sum(scores.values()) == pytest.approx(1, abs=1e-4)
     assert list(scores) == sorted(scores, key=lambda name: (-scores[name], name))

@@ -19,7 +19,7 @@ def line(text: str, *, size: float = 0.012, top: float = 0.5, is_bold: bool = Fa
 
 def evidence(*lines: Line) -> dict[str, float]:
     index = CueIndex(ENTRIES)
-    found = index.evidence(page_text(lines))
+    found = index.evidence(index.match(page_text(lines)))
     return dict(zip((entry.name for entry in index.entries), found.tolist(), strict=True))
 
 
@@ -55,7 +55,7 @@ def test_a_phrase_of_two_entries_is_worth_less_than_one_of_its_own() -> None:
 
 def test_rarity_on_other_pages_weighs_phrases() -> None:
     index = CueIndex(ENTRIES)
-    page = page_text([line("dear sir")])
+    page = index.match(page_text([line("dear sir")]))
     common = np.full(len(index.phrases), 0.1, dtype=np.float32)
     assert index.evidence(page, common).max() < index.evidence(page).max()
 
@@ -71,8 +71,40 @@ def test_words_that_any_document_has_say_nothing() -> None:
     assert name_evidence(page, ["passport form"])[0] == 0
 
 
+def headings(*texts: str, entries: list[Entry] = ENTRIES) -> dict[str, float]:
+    index = CueIndex(entries)
+    found = index.heading_evidence(index.match(page_text([line(text) for text in texts])))
+    return dict(zip((entry.name for entry in index.entries), found.tolist(), strict=True))
+
+
+def test_a_name_on_a_line_of_its_own_is_a_heading() -> None:
+    assert headings("Invoice")["invoice"] > headings("Invoice no. 7")["invoice"] > 0
+    assert headings("we thank you for having paid our last invoice so soon")["invoice"] == 0
+    assert headings("Invoice")["letter"] == 0
+
+
+def test_a_cue_is_no_heading() -> None:
+    assert not any(headings("Closing balance", "Dear Sir").values())
+
+
+def test_a_kind_speaks_for_what_it_is_a_kind_of_but_less() -> None:
+    entries = [*ENTRIES, Entry("proforma invoice", (), ("for customs purposes only",), kind_of=("invoice",))]
+    index = CueIndex(entries)
+    found = index.evidence(index.match(page_text([line("For customs purposes only")])))
+    assert found[3] > found[0] > 0 == found[1] == found[2]
+    heading = headings("Proforma invoice 7", entries=[Entry("invoice"), *entries[3:]])
+    assert heading["proforma invoice"] > heading["invoice"] > 0
+
+
+def test_words_with_vowel_signs_stay_whole() -> None:
+    assert squash("चालान संख्या") != squash("चलन सख्य")
+
+
 def test_a_page_without_lines_has_no_evidence() -> None:
-    assert not CueIndex(ENTRIES).evidence(page_text([])).any()
+    index = CueIndex(ENTRIES)
+    nothing = index.match(page_text([]))
+    assert not index.evidence(nothing).any()
+    assert not index.heading_evidence(nothing).any()
     assert not name_evidence(page_text([]), ["invoice"]).any()
 
 

@@ -80,7 +80,25 @@ def test_ruled_lines_are_seen_in_the_pixels() -> None:
     ruled = WHITE.copy()
     ruled[100:400:20, 30:330] = 0
     assert feature("long_rows", page(image=ruled)) == pytest.approx(np.log1p(15), abs=0.1)
-    assert trait("staves", page(image=ruled)) > trait("staves", page())
+    assert trait("staves", page(image=ruled)) == trait("staves", page())  # a table's rules are no staves
+
+
+def test_five_close_lines_apart_from_others_are_a_stave() -> None:
+    music = WHITE.copy()
+    for stave in (60, 140, 220):
+        music[stave : stave + 20 : 4, 20:340] = 60
+    assert feature("staves", page(image=music)) == pytest.approx(np.log1p(2))
+    rules = tuple(
+        Box(0.1, top, 0.9, top) for stave in (0.1, 0.3) for top in (stave + 0.008 * line for line in range(5))
+    )
+    assert feature("staves", page(structure=Structure(rules=rules))) == pytest.approx(np.log1p(1))
+
+
+def test_a_page_of_one_colour_without_text_is_blank() -> None:
+    assert feature("blank", page()) == 1
+    assert feature("blank", page(image=np.full_like(WHITE, 40))) == 1
+    noise = np.random.default_rng(0).integers(0, 256, WHITE.shape, dtype=np.uint8)
+    assert feature("blank", page(image=noise)) == 0
 
 
 def test_a_page_without_text_says_so() -> None:

@@ -42,4 +42,11 @@ def test_without_rivals_a_name_always_fits() -> None:
 def test_an_offered_kind_or_one_that_means_the_same_is_no_rival() -> None:
     kin = np.array([[1.0, 0.0, 0.0, 0.1], [0.0, 0.0, 0.0, 0.1]], dtype=np.float32)
     cosines = np.array([[1.0, 0.5, 0.3, 0.2], [0.1, 0.9, 0.2, 0.2]], dtype=np.float32)
-    assert rivals_of(kin, cosines).tolist() == [False, False, True, True]
+    assert rivals_of(kin, np.eye(4, dtype=np.float32), cosines).tolist() == [False, False, True, True]
+
+
+def test_a_kind_of_an_offered_name_is_no_rival() -> None:
+    kinds = np.eye(3, dtype=np.float32)
+    kinds[2, 0] = 1.0  # the third is a kind of the first
+    kin = np.array([[1.0, 0.0, 0.0]], dtype=np.float32)
+    assert rivals_of(kin, kinds, np.zeros((1, 3), dtype=np.float32)).tolist() == [False, True, False]

@@ -1,0 +1,80 @@
+"""Which model a worker runs: the settings' bundle on the settings' device, or the simulated one.
+
+torch and its libraries take seconds to import, so they are only imported where a bundle is loaded.
+"""
+
+import logging
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from classifier_worker.core.answer import PageAnswer, Question
+from classifier_worker.core.fusion import PageWeights
+from classifier_worker.core.page import Page
+from classifier_worker.models.simulated import PAGE_WEIGHTS, SIMULATED_MODEL, SimulatedEngine
+from classifier_worker.settings import WorkerSettings
+from docfleet import metrics
+
+logger = logging.getLogger(__name__)
+
+
+class RunningModel(Protocol):
+    """What answers questions about pages, from `start` to `close`."""
+
+    def start(self) -> None:
+        """Warm up; returns when it answers at full speed."""
+
+    def close(self) -> None:
+        """Stop; pages that wait get no answer."""
+
+    def submit(self, page: Page, question: Question) -> "Future[PageAnswer]":
+        """Return the future answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """A model that is loaded and not started yet, and what a result says of it."""
+
+    engine: RunningModel
+    label: str  #: `name@version`
+    page_weights: PageWeights
+
+
+def load_model(settings: WorkerSettings) -> ChosenModel:
+    """Return the model that the settings name. Blocks while it is loaded."""
+    if settings.simulated_model_seconds is not None:
+        logger.warning(
+            "the model is simulated: answers mean nothing",
+            extra={"action": "model_simulated", "page_seconds": settings.simulated_model_seconds},
+        )
+        return ChosenModel(SimulatedEngine(settings.simulated_model_seconds), SIMULATED_MODEL, PAGE_WEIGHTS)
+    return _load_bundle(settings)
+
+
+def _load_bundle(settings: WorkerSettings) -> ChosenModel:
+    import torch
+
+    from classifier_worker.core.batching import Shapes
+    from classifier_worker.models.bundle import load_bundle
+    from classifier_worker.models.encoder import EncoderSettings
+    from classifier_worker.models.engine import Engine, EngineSettings
+
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    bundle = load_bundle(settings.bundle, device=device)
+    if device == "cuda":  # a GPU takes larger rounds in few static shapes, compiled before the worker is ready
+        shapes = Shapes(image_rows=(1, 4, 16, 64), text_rows=(1, 8, 32, 128))
+        encoder = EncoderSettings(is_compiled=True, is_bf16=True, shapes=shapes)
+        engine_settings = EngineSettings(preparers=4, most_pages_at_once=64, encoder=encoder)
+    else:
+        engine_settings = EngineSettings(threads=settings.torch_threads)
+    engine = Engine(bundle, settings=engine_settings, observer=_BatchMetrics())
+    return ChosenModel(engine, bundle.label, bundle.page_weights)
+
+
+class _BatchMetrics:
+    def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:  # noqa: ARG002  # the engine's shape
+        metrics.BATCH_PAGES.labels(kind).observe(size)
+        metrics.BATCH_SECONDS.labels(kind).observe(seconds)
