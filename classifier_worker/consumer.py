@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from classifier_worker.core.inflight import Partition
-from classifier_worker.handoff import Delivery, HandOff, RawMessage
+from classifier_worker.core.held import Partition
+from classifier_worker.handoff import Delivery, RawMessage
+from classifier_worker.partition_handoff import PartitionHandOff
 from docfleet import metrics
 from docfleet.fault_points import reached
 from docfleet.stopping import Deadline
@@ -41,7 +42,12 @@ class JobConsumer:
     """Messages of the group's partitions, for many job threads; call `start` once, `close` last."""
 
     def __init__(
-        self, config: dict[str, Any], topics: Sequence[str], handoff: HandOff, *, drain_seconds: float = 10.0
+        self,
+        config: dict[str, Any],
+        topics: Sequence[str],
+        handoff: PartitionHandOff,
+        *,
+        drain_seconds: float = 10.0,
     ) -> None:
         self._config = config
         self._topics = list(topics)
@@ -152,9 +158,8 @@ class JobConsumer:
                 raise KafkaException(error)
             logger.warning("consume error: %s", error.str(), extra={"action": "consume_error"})
             return
-        headers: Any = message.headers() or []
-        raw = RawMessage(message.key(), message.value(), [(name, value or b"") for name, value in headers])
-        self._handoff.arrive(_place(message), message.offset() or 0, raw, _due_at(raw))
+        raw = raw_message(message)
+        self._handoff.arrive(_place(message), message.offset() or 0, raw, due_at(raw))
 
     def _steer(self) -> None:
         wanted = self._handoff.to_pause()
@@ -244,7 +249,14 @@ def _place(message: Message) -> Partition:
     return str(message.topic()), message.partition() or 0
 
 
-def _due_at(message: RawMessage) -> float:
+def raw_message(message: Message) -> RawMessage:
+    """Return the message without its client."""
+    headers: Any = message.headers() or []
+    return RawMessage(message.key(), message.value(), [(name, value or b"") for name, value in headers])
+
+
+def due_at(message: RawMessage) -> float:
+    """Return when the message may be worked on, in seconds since the epoch; 0 for at once."""
     text = codec.header(message.headers, NOT_BEFORE_HEADER)
     if text is None:
         return 0.0

@@ -1,29 +1,31 @@
-"""The hand-off between the thread that polls Kafka and the threads that work: what waits, what may start.
+"""The hand-off between the threads that talk to Kafka and the threads that work: what waits, what may start.
 
-A message waits for its time (not-before) and for room, is ready, and is received by a job thread when
-its document's bytes fit too. All state stands behind one condition; what may be in flight is decided
-by `core.inflight`, when to stand still by `core.retry.Fuse`. Knows no Kafka client.
+A message waits for its time (not-before) and for room, is ready, takes its tenant's turn, and is received
+by a job thread when its document's bytes fit too. All state stands behind one condition; what may be in
+flight is decided by `core.held`, whose turn it is by `core.turns`, when to stand still by
+`core.retry.Fuse`. Knows no Kafka client; what is peculiar to consumer groups and to share groups is in
+`partition_handoff` and `record_handoff`.
 """
 
 import heapq
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from classifier_worker.core.inflight import Bounds, Inflight, Partition, Ticket
+from classifier_worker.core.held import Bounds, Held, Ticket
 from classifier_worker.core.retry import Fuse, FuseLimits
+from classifier_worker.core.turns import Turns
+from classifier_worker.ending import Ending
 from docfleet import metrics
 from docfleet.stopping import Deadline
 from schemas.codec import Headers, UndecodableMessage
 from schemas.events import ClassificationRequested
 
-#: Messages of one partition that may wait for their time or for room before its intake is paused.
-_WAITING_MAX: Final = 64
 #: A job that was handed back unfinished is not taken up again at once.
-_RELEASED_SECONDS: Final = 1.0
+RELEASED_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,24 @@ class Delivery:
     message: RawMessage
     request: ClassificationRequested | None
     fault: str = ""
+    ending: Ending = field(default_factory=Ending, compare=False)
+
+    @property
+    def tenant(self) -> str:
+        """Whose job it is; nobody's when the message is no job."""
+        return self.request.tenant_id if self.request else ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """When one job holds back too much: its age, and how far others may be finished ahead of it.
+
+    After `grace_seconds` more a job whose thread does not react is ended for it.
+    """
+
+    seconds: float = 300.0
+    stretch: int = 1000
+    grace_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +75,13 @@ class HandOffOptions:
     bounds: Bounds
     decode: Callable[[bytes | None], ClassificationRequested]
     fuse: FuseLimits = field(default_factory=FuseLimits)
+    head: HeadLimits = field(default_factory=HeadLimits)
 
 
 @dataclass(order=True, slots=True)
-class _Waiting:
+class Waiting:
+    """A message that waits for its time or for room."""
+
     due_at: float  #: seconds since the epoch
     offset: int
     ticket: Ticket = field(compare=False)
@@ -66,17 +89,19 @@ class _Waiting:
 
 
 class HandOff:
-    """`receive`, `ack`, `release`, `reject` for job threads; the other methods for the thread that polls."""
+    """`receive`, `ack`, `release`, `reject` for job threads, and what the composition root asks."""
 
-    def __init__(self, options: HandOffOptions) -> None:
+    def __init__(self, options: HandOffOptions, held: Held) -> None:
         self._decode = options.decode
+        self._head = options.head
         self._change = threading.Condition()
         self._door = threading.Lock()  # one job thread at a time decides whether the next message may start
-        self._inflight = Inflight(options.bounds)
+        self._held = held
         self._fuse = Fuse(options.fuse)
-        self._ready: deque[tuple[Ticket, RawMessage]] = deque()
-        self._waiting: list[_Waiting] = []
-        self._crowded: frozenset[Partition] = frozenset()
+        self._waiting: list[Waiting] = []
+        self._admitted: deque[tuple[Ticket, RawMessage]] = deque()
+        self._ready: Turns[Delivery] = Turns()
+        self._running: dict[Ticket, Delivery] = {}
         self._is_open = True
 
     # --- job threads ---
@@ -87,8 +112,7 @@ class HandOff:
         if not self._door.acquire(timeout=timeout_seconds):
             return None
         try:
-            while (taken := self._next(deadline)) is not None:
-                delivery = self._open(*taken)
+            while (delivery := self._next(deadline)) is not None:
                 if self._start(delivery, deadline):
                     return delivery
                 if deadline.is_over:
@@ -98,7 +122,7 @@ class HandOff:
         return None
 
     def ack(self, delivery: Delivery) -> None:
-        """Tell that the message is done with: its offset may be committed."""
+        """Tell that the message is done with: Kafka need not give it out again."""
         self._finish(delivery, is_rejected=False)
 
     def reject(self, delivery: Delivery) -> None:
@@ -106,80 +130,43 @@ class HandOff:
         self._finish(delivery, is_rejected=True)
 
     def release(self, delivery: Delivery) -> None:
-        """Hand the message back unfinished: whoever owns its partition gets it again, this worker after a second."""
+        """Hand the message back unfinished: whoever is to do it gets it again."""
         with self._change:
-            self._inflight.hand_back(delivery.ticket)
-            if self._inflight.may_start(delivery.ticket):
-                self._push(time.time() + _RELEASED_SECONDS, delivery.ticket, delivery.message)
+            self._running.pop(delivery.ticket, None)
+            if self._held.holds(delivery.ticket):  # else the breaker has ended it
+                self._held.hand_back(delivery.ticket)
+                self._on_release(delivery)
             self._changed()
 
-    # --- the thread that polls ---
-
-    def assign(self, partitions: Collection[Partition]) -> None:
-        """Begin a new epoch for each partition."""
-        with self._change:
-            for partition in partitions:
-                self._inflight.assign(partition)
-
-    def leave(self, partitions: Collection[Partition], drain_seconds: float) -> bool:
-        """Drop what has not started of these partitions and wait for what has; False when that took too long."""
-        with self._change:
-            for partition in partitions:
-                self._inflight.leave(partition)
-            self._purge()
-            return self._change.wait_for(lambda: not self._inflight.started(partitions), drain_seconds)
-
-    def forget(self, partitions: Collection[Partition]) -> None:
-        """End the epoch of each partition; what finishes later moves no mark."""
-        with self._change:
-            for partition in partitions:
-                self._inflight.forget(partition)
-            self._purge()
-
-    def arrive(self, partition: Partition, offset: int, message: RawMessage, due_at: float) -> None:
-        """Take a message in, to start at `due_at` (seconds since the epoch; 0 for at once) or later."""
-        with self._change:
-            ticket = self._inflight.arrive(partition, offset)
-            if ticket is not None:
-                self._push(due_at, ticket, message)
-        self.admit_due()
+    # --- whoever talks to Kafka ---
 
     def admit_due(self) -> None:
         """Make ready what is due, as far as there is room."""
         now = time.time()
         with self._change:
-            before = len(self._ready)
-            while self._waiting and self._waiting[0].due_at <= now and self._inflight.admit(self._waiting[0].ticket):
+            before = len(self._admitted)
+            while self._waiting and self._waiting[0].due_at <= now and self._held.admit(self._waiting[0].ticket):
                 waiting = heapq.heappop(self._waiting)
-                self._ready.append((waiting.ticket, waiting.message))
-            if len(self._ready) != before:
+                self._admitted.append((waiting.ticket, waiting.message))
+            if len(self._admitted) != before:
                 self._changed()
-
-    def to_pause(self) -> frozenset[Partition]:
-        """Return the assigned partitions from which no message should come now."""
-        with self._change:
-            assigned = self._inflight.partitions
-            if not self._is_open or self._inflight.is_full or self._fuse.is_blown(time.monotonic()):
-                return assigned
-            crowd = Counter(waiting.ticket.partition for waiting in self._waiting)
-            limits = {p: _WAITING_MAX // 2 if p in self._crowded else _WAITING_MAX for p in crowd}
-            self._crowded = frozenset(p for p, count in crowd.items() if count >= limits[p])
-            return self._crowded & assigned
-
-    def advanced_marks(self) -> dict[Partition, int]:
-        """Return the low-water marks that moved since this was last asked."""
-        with self._change:
-            return self._inflight.advanced_marks()
-
-    @property
-    def partitions(self) -> frozenset[Partition]:
-        """The partitions that are assigned now."""
-        return self._inflight.partitions
 
     @property
     def is_holding_back(self) -> bool:
         """Whether something waits for its time or for room, so that the caller should look again soon."""
-        return bool(self._waiting) or self._inflight.is_full
+        return bool(self._waiting) or self._held.is_full
+
+    # --- the breaker ---
+
+    def overdue(self) -> list[Delivery]:
+        """Return the jobs whose time is over: they hold back what they must not."""
+        with self._change:
+            now = time.monotonic()
+            return [d for d in self._heads() if self._may_not_go_on(d, now) and not d.ending.is_claimed]
+
+    def grace_seconds(self, delivery: Delivery) -> float:  # noqa: ARG002  # a share group's depends on the record
+        """Return how long an overdue job's thread has for ending it."""
+        return self._head.grace_seconds
 
     # --- the composition root ---
 
@@ -192,7 +179,7 @@ class HandOff:
     def wait_until_idle(self, timeout_seconds: float) -> bool:
         """Wait until no job is started; False when that took too long."""
         with self._change:
-            return self._change.wait_for(lambda: not self._inflight.started(), timeout_seconds)
+            return self._change.wait_for(lambda: not self._held.started, timeout_seconds)
 
     @property
     def is_stopped(self) -> bool:
@@ -202,68 +189,99 @@ class HandOff:
     @property
     def jobs(self) -> int:
         """Messages admitted and not finished."""
-        return self._inflight.jobs
+        return self._held.jobs
 
     @property
     def is_fused(self) -> bool:
         """Whether intake stands still because too many messages ended as dead letters."""
         return self._fuse.is_blown(time.monotonic())
 
+    # --- what the kinds of group do differently; called with the condition held ---
+
+    def _on_release(self, delivery: Delivery) -> None:
+        raise NotImplementedError
+
+    def _on_finish(self, delivery: Delivery, *, is_rejected: bool) -> None:
+        raise NotImplementedError
+
+    def _heads(self) -> list[Delivery]:
+        raise NotImplementedError
+
+    def _may_not_go_on(self, delivery: Delivery, now: float) -> bool:
+        raise NotImplementedError
+
     # --- inside ---
 
-    def _next(self, deadline: Deadline) -> tuple[Ticket, RawMessage] | None:
+    def _next(self, deadline: Deadline) -> Delivery | None:
         def may_take() -> bool:
-            return bool(self._ready) and not self.is_fused
+            return bool(self._admitted or len(self._ready)) and not self.is_fused
 
-        with self._change:
-            self._change.wait_for(lambda: not self._is_open or may_take(), deadline.remaining())
-            return self._ready.popleft() if self._is_open and may_take() else None
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: not self._is_open or may_take(), deadline.remaining())
+                if not (self._is_open and may_take()):
+                    return None
+                arrived = list(self._admitted)
+                self._admitted.clear()
+            self._line_up(arrived)
+            with self._change:
+                if len(self._ready):
+                    return self._ready.take()
 
-    def _open(self, ticket: Ticket, message: RawMessage) -> Delivery:
-        try:
-            return Delivery(ticket, message, self._decode(message.value))
-        except UndecodableMessage as error:
-            return Delivery(ticket, message, None, str(error))
-        except BaseException:  # the schema registry is away: not the message's fault
-            self._put_back(ticket, message)
-            raise
+    def _line_up(self, arrived: list[tuple[Ticket, RawMessage]]) -> None:
+        """Decode what is new, since only the request says whose turn it is."""
+        for number, (ticket, message) in enumerate(arrived):
+            try:
+                delivery = Delivery(ticket, message, self._decode(message.value))
+            except UndecodableMessage as error:
+                delivery = Delivery(ticket, message, None, str(error))
+            except BaseException:  # the schema registry is away: not the message's fault
+                with self._change:
+                    self._admitted.extendleft(reversed(arrived[number:]))
+                    self._drop_gone()
+                raise
+            with self._change:
+                if self._held.may_start(ticket):
+                    self._ready.put(delivery.tenant, delivery)
 
     def _start(self, delivery: Delivery, deadline: Deadline) -> bool:
-        """Count the message as started when there is room; else it goes back to the head, or is gone with its epoch."""
+        """Count the message as started when there is room; else it is the next again, or is gone with its epoch."""
         ticket = delivery.ticket
         size_bytes = delivery.request.size_bytes if delivery.request else 0
         with self._change:
-            while self._is_open and self._inflight.may_start(ticket):
-                if self._inflight.start(ticket, size_bytes):
+            while self._is_open and self._held.may_start(ticket):
+                if self._held.start(ticket, size_bytes):
+                    delivery.ending.started_at = time.monotonic()
+                    self._running[ticket] = delivery
                     self._changed()
                     return True
                 if deadline.is_over:
                     break
                 self._change.wait(deadline.remaining())
-            self._put_back(ticket, delivery.message)
+            if self._held.may_start(ticket):
+                self._ready.put_back(delivery.tenant, delivery)
             return False
-
-    def _put_back(self, ticket: Ticket, message: RawMessage) -> None:
-        with self._change:
-            if self._inflight.may_start(ticket):
-                self._ready.appendleft((ticket, message))
 
     def _finish(self, delivery: Delivery, *, is_rejected: bool) -> None:
         with self._change:
-            self._inflight.finish(delivery.ticket)
+            self._running.pop(delivery.ticket, None)
+            if self._held.finish(delivery.ticket):
+                self._on_finish(delivery, is_rejected=is_rejected)
             self._fuse.record(time.monotonic(), is_rejected=is_rejected)
             self._changed()
 
     def _push(self, due_at: float, ticket: Ticket, message: RawMessage) -> None:
-        heapq.heappush(self._waiting, _Waiting(due_at, ticket.offset, ticket, message))
+        heapq.heappush(self._waiting, Waiting(due_at, ticket.offset, ticket, message))
 
-    def _purge(self) -> None:
-        self._ready = deque(item for item in self._ready if self._inflight.may_start(item[0]))
-        self._waiting = [waiting for waiting in self._waiting if self._inflight.may_start(waiting.ticket)]
+    def _drop_gone(self) -> None:
+        may_start = self._held.may_start
+        self._admitted = deque(item for item in self._admitted if may_start(item[0]))
+        self._ready.keep(lambda delivery: may_start(delivery.ticket))
+        self._waiting = [waiting for waiting in self._waiting if may_start(waiting.ticket)]
         heapq.heapify(self._waiting)
         self._changed()
 
     def _changed(self) -> None:
-        metrics.JOBS_IN_FLIGHT.set(self._inflight.jobs)
-        metrics.BYTES_IN_FLIGHT.set(self._inflight.bytes)
+        metrics.JOBS_IN_FLIGHT.set(self._held.jobs)
+        metrics.BYTES_IN_FLIGHT.set(self._held.bytes)
         self._change.notify_all()

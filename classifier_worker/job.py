@@ -3,7 +3,8 @@
 Owns what an exception means for the job (an ErrorCode, then `core.retry`'s decision) and the order that
 makes it safe: an event is delivered before its message is acknowledged, and nothing is acknowledged
 while Kafka is away. Whom it works with comes from outside, by the Protocols below. The same job may run
-twice at once, after a rebalance or a sweep: both give the same result under the same event id.
+twice at once, after a rebalance or a sweep: both give the same result under the same event id. In one worker
+a delivery is ended once, by whoever claims its `Ending`.
 """
 
 import json
@@ -11,6 +12,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from classifier_worker.core.fusion import PageWeights
 from classifier_worker.core.page import Document, Page, UnreadPage
 from classifier_worker.core.result import Asked, build_result
 from classifier_worker.core.retry import GiveUp, RetryPolicy, after_failure
+from classifier_worker.ending import Ending, TakenOver
 from classifier_worker.handoff import Delivery
 from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMessage, Teller
 from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
@@ -104,6 +107,10 @@ class JobRules:
     model_seconds: float  #: most time that a page may wait for its classification
 
 
+class _Interrupted(Exception):
+    """The job should stop: this worker stops, or the job holds others back."""
+
+
 class StoredDocument:
     """A job's document in the object store, read by ranges."""
 
@@ -128,16 +135,39 @@ class JobRunner:
         self._neighbours = neighbours
         self.rules = rules
         self._abandoned = threading.Event()
+        self._running: set[Ending] = set()
         self._teller = Teller(neighbours.events, self._abandoned)
 
     def abandon(self) -> None:
         """Hand back every job that is running, as soon as it notices; for the end of a stop."""
         self._abandoned.set()
+        for ending in self._running.copy():
+            ending.cancelled.set()
 
     def run(self, delivery: Delivery) -> None:
         """Do the job of one message to its end, and ack, reject or release the message."""
+        self._running.add(delivery.ending)
+        if self._abandoned.is_set():
+            delivery.ending.cancelled.set()
         try:
-            is_given_up = self._run(JobMessage(delivery))
+            self._settle(delivery, lambda: self._run(JobMessage(delivery)))
+        except TakenOver:
+            logger.info("a job ended too late", extra={"action": "job_overtaken", "ticket": delivery.ticket})
+        finally:
+            self._running.discard(delivery.ending)
+
+    def take_over(self, delivery: Delivery) -> None:
+        """End a job whose own thread does not; TakenOver when that thread has begun to."""
+        job = JobMessage(delivery)
+        job.claim()
+        self._settle(delivery, lambda: self._end_overdue(job))
+
+    def _settle(self, delivery: Delivery, work: Callable[[], bool]) -> None:
+        """Do the work and ack the message, or reject it when the work says so; release it when there is no end."""
+        try:
+            is_given_up = work()
+        except TakenOver:
+            raise
         except BaseException as error:
             self._neighbours.intake.release(delivery)
             if not isinstance(error, HandedBack):
@@ -150,6 +180,7 @@ class JobRunner:
         """Do the job and return whether it ended as a dead letter."""
         request = job.delivery.request
         if request is None:
+            job.claim()
             logger.error("undecodable message", extra={"action": "dead_lettered", "reason": job.delivery.fault})
             self._teller.dead_letter(job, ErrorCode.INVALID_REQUEST, job.delivery.fault)
             return True
@@ -158,12 +189,16 @@ class JobRunner:
         reached("after_start")
         try:
             result = self._classify(job, request)
+            job.claim()
             self._teller.tell(job, job.event(events.ClassificationCompleted, result=result), outcome="completed")
-        except ReadCancelled as error:
-            raise HandedBack from error
-        except (HandedBack, KafkaException):
+        except (ReadCancelled, _Interrupted) as error:
+            if self._abandoned.is_set():
+                raise HandedBack from error
+            job.claim()
+            return self._end_overdue(job)
+        except (HandedBack, TakenOver, KafkaException):
             raise
-        except EventTooLarge:
+        except EventTooLarge:  # the end is claimed
             failure = GiveUp(ErrorCode.INTERNAL_ERROR, "The result is too large for an event.", is_dead_letter=True)
             return self._teller.give_up(job, failure)
         except DocfleetError as error:
@@ -192,12 +227,14 @@ class JobRunner:
         source = StoredDocument(self._neighbours.objects, request.object_name, request.size_bytes)
         before = time.monotonic()
         try:
-            document = self._neighbours.reader.read(source, self.rules.read, on_page=on_page, cancelled=self._abandoned)
+            document = self._neighbours.reader.read(
+                source, self.rules.read, on_page=on_page, cancelled=job.delivery.ending.cancelled
+            )
             read_at = time.monotonic()
             metrics.STAGE_SECONDS.labels("read").observe(read_at - before)
             result = build_result(
                 document,
-                self._await_all(document, answers),
+                self._await_all(document, answers, job.delivery.ending.cancelled),
                 asked,
                 page_weights=self.rules.page_weights,
                 model=self.rules.model,
@@ -209,9 +246,11 @@ class JobRunner:
                     future.cancel()  # of a job that failed meanwhile; a no-op on a finished one
         return json.dumps(result, ensure_ascii=False, allow_nan=False)
 
-    def _await_all(self, document: Document, futures: list[Future[PageAnswer] | None]) -> list[PageAnswer | None]:
+    def _await_all(
+        self, document: Document, futures: list[Future[PageAnswer] | None], cancelled: threading.Event
+    ) -> list[PageAnswer | None]:
         """Return the answers in the order of the pages; UNREADABLE_DOCUMENT when no page could be read."""
-        answers = [None if future is None else self._answer(future) for future in futures]
+        answers = [None if future is None else self._answer(future, cancelled) for future in futures]
         unread = [page for page in document.pages if isinstance(page, UnreadPage)]
         metrics.PAGES_CLASSIFIED.labels("classified").inc(len(answers) - len(unread))
         metrics.PAGES_CLASSIFIED.labels("unread").inc(len(unread))
@@ -222,13 +261,13 @@ class JobRunner:
             )
         return answers
 
-    def _answer(self, future: Future[PageAnswer]) -> PageAnswer:
+    def _answer(self, future: Future[PageAnswer], cancelled: threading.Event) -> PageAnswer:
         deadline = time.monotonic() + self.rules.model_seconds
         while True:
             with suppress(TimeoutError):
                 return future.result(_PAUSE_SECONDS)
-            if self._abandoned.is_set():
-                raise HandedBack
+            if cancelled.is_set():
+                raise _Interrupted
             if time.monotonic() > deadline:
                 sentence = f"The model did not answer within {self.rules.model_seconds:g} s."
                 raise DocfleetError(ErrorCode.MODEL_FAILED, sentence)
@@ -238,6 +277,20 @@ class JobRunner:
     def _fail(self, job: JobMessage, request: events.ClassificationRequested, error: DocfleetError) -> bool:
         if self._abandoned.is_set():
             raise HandedBack from error  # the stop is the likely cause, and it does not count as an attempt
+        job.claim()
+        return self._try_again_or_give_up(job, request, error)
+
+    def _end_overdue(self, job: JobMessage) -> bool:
+        """End a job that was stopped because it held others back: it counts as a failed attempt."""
+        request, why = job.delivery.request, job.delivery.ending.overdue_because
+        if request is None:
+            self._teller.dead_letter(job, ErrorCode.INVALID_REQUEST, job.delivery.fault)
+            return True
+        return self._try_again_or_give_up(job, request, DocfleetError(ErrorCode.INTERNAL_ERROR, why))
+
+    def _try_again_or_give_up(
+        self, job: JobMessage, request: events.ClassificationRequested, error: DocfleetError
+    ) -> bool:
         if error.code is ErrorCode.READER_CRASHED:
             metrics.READER_DEATHS.labels("crashed").inc()
         randomness = random.random()  # noqa: S311  # jitter

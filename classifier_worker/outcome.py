@@ -66,6 +66,10 @@ class JobMessage:
 
     delivery: Delivery
 
+    def claim(self) -> None:
+        """Take the right to end the job; TakenOver when another thread has it."""
+        self.delivery.ending.claim()
+
     @property
     def traceparent(self) -> str | None:
         """The request's W3C trace context, which goes on to every event of the job."""

@@ -15,20 +15,37 @@ class WorkerSettings(KafkaSettings, ObjectSettings):
     # intake
     group_protocol: str = Field(
         "classic",
-        pattern="^(classic|consumer)$",
-        description="Consumer group protocol: classic, or consumer (KIP-848).",
+        pattern="^(classic|consumer|share)$",
+        description="How workers share jobs: classic, consumer (KIP-848), or for workers share (KIP-932, a preview).",
     )
     session_timeout_seconds: float = Field(
         15.0, ge=1, le=300, description="After this silence a worker's partitions go to others (classic protocol)."
     )
     max_jobs_in_flight: int = Field(
-        64, ge=2, le=10_000, description="Most jobs that one worker holds, those that wait in it included."
+        256, ge=2, le=10_000, description="Most jobs that one worker holds, those that wait in it included."
     )
     max_bytes_in_flight: int = Field(
         1024 * _MIB, ge=_MIB, description="Most bytes of documents whose jobs one worker has started."
     )
     revoke_drain_seconds: float = Field(
         10.0, ge=0, le=120, description="How long a rebalance waits for started jobs of a partition that goes away."
+    )
+    head_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="A job that holds its partition's offsets back for this long is stopped and tried again.",
+    )
+    head_stretch: int = Field(
+        1000, ge=2, description="So many messages finished ahead of a job stop it, and pause its partition meanwhile."
+    )
+    share_members: int = Field(
+        16, ge=1, le=256, description="Members of the share group in one worker; each holds one job, or one batch."
+    )
+    share_lock_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=3600,
+        description="How long a job of the share group is locked for one worker; brokers allow 60 by default.",
     )
     # failures
     max_attempts: int = Field(5, ge=1, le=100, description="Attempts until a job is given up.")

@@ -8,19 +8,19 @@ is published is flushed, offsets are committed, the group is left, exit code 0.
 """
 
 import asyncio
+import gc
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 from confluent_kafka import KafkaException
 
-from classifier_worker.consumer import JobConsumer
-from classifier_worker.core.inflight import Bounds
+from classifier_worker.breaker import Breaker
 from classifier_worker.core.retry import RetryPolicy
-from classifier_worker.handoff import HandOff, HandOffOptions
+from classifier_worker.handoff import HandOff
+from classifier_worker.intake import Consumer, build_intake
 from classifier_worker.job import JobRules, JobRunner, Neighbours
 from classifier_worker.models.choice import RunningModel, load_model
 from classifier_worker.models.weights import InvalidBundle
@@ -29,12 +29,11 @@ from classifier_worker.reader.reading import ReaderLimits
 from classifier_worker.reader.wire import ReadRequest
 from classifier_worker.settings import WorkerSettings
 from docfleet import metrics
-from docfleet.kafka import Publisher, consumer_config, schema_ids
+from docfleet.kafka import Publisher
 from docfleet.objects import ObjectStore
 from docfleet.service import EXIT_WRONG_SETTINGS
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Check, Health, log_to_stderr
-from schemas import codec, events, topics
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +60,9 @@ class Worker:
     objects: ObjectStore
     publisher: Publisher
     handoff: HandOff
-    consumer: JobConsumer
+    consumer: Consumer
     jobs: JobRunner
+    breaker: Breaker
     failed: threading.Event  #: something is broken that only a new process mends
 
 
@@ -92,6 +92,7 @@ async def run(settings: WorkerSettings) -> int:
     await observer
     await server.cleanup()
     logger.info("worker stopped", extra={"action": "stopped", "is_clean": is_clean})
+    gc.freeze()  # else the interpreter looks through the model's libraries once more before it ends: seconds of a CPU
     return 1 if worker.failed.is_set() else 0
 
 
@@ -106,19 +107,7 @@ def build(settings: WorkerSettings) -> Worker:
     readers = ReaderPool(limits, settings.readers)
     objects = ObjectStore(settings)
     publisher = Publisher(settings, source=SERVICE)
-    bounds = Bounds(settings.max_jobs_in_flight, settings.max_bytes_in_flight)
-    handoff = HandOff(HandOffOptions(bounds=bounds, decode=_decoder(settings)))
-    consumer = JobConsumer(
-        consumer_config(
-            settings,
-            group_id=topics.WORKER_GROUP,
-            group_protocol=settings.group_protocol,
-            session_timeout_seconds=settings.session_timeout_seconds,
-        ),
-        [topics.JOBS.name, topics.RETRY.name],
-        handoff,
-        drain_seconds=settings.revoke_drain_seconds,
-    )
+    handoff, consumer = build_intake(settings, publisher)
     rules = JobRules(
         read=ReadRequest(
             max_pages=settings.max_pages,
@@ -132,6 +121,7 @@ def build(settings: WorkerSettings) -> Worker:
         model_seconds=settings.model_seconds,
     )
     neighbours = Neighbours(intake=consumer, events=publisher, objects=objects, reader=readers, classifier=model.engine)
+    jobs = JobRunner(neighbours, rules)
     return Worker(
         settings=settings,
         engine=model.engine,
@@ -140,27 +130,17 @@ def build(settings: WorkerSettings) -> Worker:
         publisher=publisher,
         handoff=handoff,
         consumer=consumer,
-        jobs=JobRunner(neighbours, rules),
+        jobs=jobs,
+        breaker=Breaker(handoff, jobs.take_over),
         failed=threading.Event(),
     )
-
-
-def _decoder(settings: WorkerSettings) -> Callable[[bytes | None], events.ClassificationRequested]:
-    ids = schema_ids(settings)
-
-    def decode(value: bytes | None) -> events.ClassificationRequested:
-        event = codec.decode(value, ids)
-        if not isinstance(event, events.ClassificationRequested):
-            raise codec.UndecodableMessage(f"a {type(event).__name__} is no job")
-        return event
-
-    return decode
 
 
 def _start(worker: Worker) -> None:
     worker.engine.start()  # warms up
     worker.readers.start()
     worker.consumer.start()
+    worker.breaker.start()
     for number in range(worker.settings.job_threads):
         threading.Thread(target=_work, args=(worker,), name=f"job-{number}", daemon=True).start()
 
@@ -186,6 +166,7 @@ def _stop(worker: Worker, deadline: Deadline) -> bool:
     if not is_idle:
         worker.jobs.abandon()
         worker.handoff.wait_until_idle(deadline.remaining() - seconds * _LEAVE_SHARE)
+    worker.breaker.close()
     worker.publisher.close(Deadline(deadline.remaining() / 2))
     has_left = worker.consumer.close(deadline)
     worker.readers.close(deadline.remaining())
@@ -203,7 +184,8 @@ async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
         for reason, count in now.items():
             metrics.READER_DEATHS.labels(reason).inc(count - told[reason])
         told = now
-        if worker.failed.is_set() or worker.consumer.has_failed:
+        has_no_threads = worker.breaker.hung >= worker.settings.job_threads
+        if worker.failed.is_set() or worker.consumer.has_failed or has_no_threads:
             worker.failed.set()
             stopping.set()
         try:

@@ -70,6 +70,20 @@ def consumer_config(
     return config
 
 
+def share_consumer_config(settings: KafkaSettings, *, group_id: str, lock_seconds: float) -> dict[str, Any]:
+    """Return the settings of a member of a share group (KIP-932) that acknowledges each record by itself.
+
+    Where the group begins and how long it locks are settings of the group on the broker (`docfleet.share_groups`).
+    """
+    return client_config(settings) | {
+        "group.id": group_id,
+        "share.acknowledgement.mode": "explicit",
+        "max.poll.records": 1,
+        "max.poll.interval.ms": 60_000 + int(2 * lock_seconds * 1000),  # a member does not poll while it holds a record
+        "fetch.wait.max.ms": 50,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """Where a message is now."""

@@ -26,6 +26,9 @@ UPLOAD_BYTES: Final = Counter("docfleet_upload_bytes_total", "Document bytes tak
 JOBS_ACCEPTED: Final = Counter("docfleet_jobs_accepted_total", "Jobs made durable.", ("source",))
 JOBS_REFUSED: Final = Counter("docfleet_jobs_refused_total", "Posts refused.", ("error_code",))
 OUTBOX_DEPTH: Final = Gauge("docfleet_outbox_depth", "Jobs whose event is not in Kafka yet.")
+JOBS_HELD_BACK: Final = Gauge(
+    "docfleet_jobs_held_back", "Jobs that wait in Postgres until their tenant has fewer in Kafka."
+)
 RELAYED: Final = Counter(
     "docfleet_relayed_events_total", "Events that the relay or the sweeper published.", ("reason",)
 )
@@ -59,6 +62,17 @@ READER_DEATHS: Final = Counter(
 )
 CONSUMER_PAUSES: Final = Counter("docfleet_consumer_pauses_total", "Times that intake was paused.")
 REBALANCES: Final = Counter("docfleet_rebalances_total", "Partitions given and taken.", ("kind",))
+HEAD_STRETCH: Final = Gauge(
+    "docfleet_head_stretch_messages", "Most messages of one partition finished ahead of one that is not."
+)
+HEADS_BROKEN: Final = Counter(
+    "docfleet_heads_broken_total",
+    "Jobs stopped because they held a partition or a record's lock for too long.",
+    ("how",),
+)
+SHARE_RECORDS: Final = Counter(
+    "docfleet_share_records_total", "Records of the share group that did not just start and end.", ("what",)
+)
 CONSUMER_LAG: Final = Gauge("docfleet_consumer_lag", "Messages of a partition not read yet.", ("topic", "partition"))
 
 # status_service

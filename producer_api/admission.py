@@ -53,7 +53,14 @@ class Admission:
     """Decides whether a POST becomes a job, and makes it one."""
 
     def __init__(
-        self, store: Store, storage: Storage, outbox: Outbox, *, leases: Leases, wake_fetcher: Callable[[], None]
+        self,
+        store: Store,
+        storage: Storage,
+        outbox: Outbox,
+        *,
+        leases: Leases,
+        wake_fetcher: Callable[[], None],
+        on_held_back: Callable[[], None],
     ) -> None:
         self._store = store
         self._terms = Terms(store, cache_seconds=leases.terms_seconds)
@@ -61,6 +68,7 @@ class Admission:
         self._outbox = outbox
         self._leases = leases
         self._wake_fetcher = wake_fetcher
+        self._on_held_back = on_held_back
 
     async def check_rate(self, key: ApiKey) -> None:
         """Count one request of the key; RATE_LIMITED over its rate."""
@@ -185,6 +193,9 @@ class Admission:
         _log.info("accepted", extra={"action": "accept", "job_id": job.job_id, "size_bytes": job.size_bytes})
         if job.file_url is not None:
             self._wake_fetcher()
+            return
+        if admitted.is_held_back:
+            self._on_held_back()
             return
         row = JobRow(
             job_id=job.job_id,

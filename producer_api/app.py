@@ -19,6 +19,7 @@ from docfleet.telemetry import Health, log_to_stderr
 from producer_api import docs_page
 from producer_api.addresses import Allowed
 from producer_api.admission import QUEUED, Admission, Leases
+from producer_api.changes import hear_of_changes
 from producer_api.document import Storage
 from producer_api.fetch import FetchLimits
 from producer_api.fetcher import Fetcher, FetchRules
@@ -54,7 +55,7 @@ class Service:
             max_size=settings.database_pool_size,
             answer_seconds=settings.database_timeout_seconds,
         )
-        self.store = Store(self.pool)
+        self.store = Store(self.pool, tenant_jobs_max=settings.tenant_jobs_in_flight)
         self.publisher = Publisher(settings, source=SERVICE, message_timeout_seconds=settings.publish_timeout_seconds)
         self.outbox = Outbox(self.publisher, self.store)
         self.offsets = Offsets(settings)
@@ -63,7 +64,13 @@ class Service:
         self.storage = Storage(self.objects, self.threads, settings.upload_max_bytes, settings.upload_memory_bytes)
         self.allowed = Allowed.parse(settings.file_url_allow)
         self.publish_lease_seconds = settings.publish_timeout_seconds + _MARK_SECONDS
-        self.fetcher = Fetcher(self.store, self.storage, self.outbox, self._fetch_rules())
+        self.relay = Relay(
+            self.store,
+            self.outbox,
+            interval_seconds=settings.relay_interval_seconds,
+            lease_seconds=self.publish_lease_seconds,
+        )
+        self.fetcher = Fetcher(self.store, self.storage, self.outbox, self._fetch_rules(), wake_relay=self.relay.wake)
         self.health = Health({"postgres": self._postgres, "object_store": self._object_store})
         self.health.optional_checks["kafka"] = self._kafka
         self.health.liveness = lambda: None if not self.has_died.is_set() else "a background task died"
@@ -77,7 +84,14 @@ class Service:
             publish_seconds=self.publish_lease_seconds,
             terms_seconds=self.settings.key_cache_seconds,
         )
-        return Admission(self.store, self.storage, self.outbox, leases=leases, wake_fetcher=self.fetcher.wake)
+        return Admission(
+            self.store,
+            self.storage,
+            self.outbox,
+            leases=leases,
+            wake_fetcher=self.fetcher.wake,
+            on_held_back=self.relay.on_held_back,
+        )
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Start what the handlers need; when they are done, publish what is left and close."""
@@ -97,12 +111,6 @@ class Service:
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         settings = self.settings
-        relay = Relay(
-            self.store,
-            self.outbox,
-            interval_seconds=settings.relay_interval_seconds,
-            lease_seconds=self.publish_lease_seconds,
-        )
         sweeper = Sweeper(
             self.store,
             self.outbox,
@@ -114,7 +122,8 @@ class Service:
         reaper = Reaper(self.store, self.storage, self.offsets, keep)
         return [
             self.fetcher.run(),
-            relay.run(),
+            self.relay.run(),
+            hear_of_changes(settings.database_url.get_secret_value(), self.relay.on_change),
             sweeper.run(settings.max_attempts),
             reaper.run(settings.reap_interval_seconds),
             forget_old_idempotency_keys(self.store, settings.idempotency_keep_seconds),
@@ -135,7 +144,6 @@ class Service:
             backoff_seconds=settings.fetch_backoff_seconds,
             concurrency=settings.fetch_concurrency,
             look_seconds=settings.relay_interval_seconds,
-            publish_lease_seconds=self.publish_lease_seconds,
             progress=QUEUED,
         )
 

@@ -1,13 +1,13 @@
 """The loop that fetches file_urls: claims jobs from their rows, so that a crash lets another replica take over.
 
-A fetch ends in one of three ways: the document is in the store and the job is published; another try is put off; or
+A fetch ends in one of three ways: the document is in the store and the relay has the job; another try is put off; or
 ClassificationFailed is in Kafka, and until it is there the job stays claimed.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -40,7 +40,6 @@ class FetchRules:
     backoff_seconds: float
     concurrency: int
     look_seconds: float
-    publish_lease_seconds: float
     progress: str  #: of a job whose document is here
 
 
@@ -51,11 +50,14 @@ class ClaimLost(Exception):
 class Fetcher:
     """Fetches up to `concurrency` documents at a time."""
 
-    def __init__(self, store: Store, storage: Storage, outbox: Outbox, rules: FetchRules) -> None:
+    def __init__(
+        self, store: Store, storage: Storage, outbox: Outbox, rules: FetchRules, *, wake_relay: Callable[[], None]
+    ) -> None:
         self._store = store
         self._storage = storage
         self._outbox = outbox
         self._rules = rules
+        self._wake_relay = wake_relay
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -132,16 +134,12 @@ class Fetcher:
             # An object that got stored may be another replica's by now; the next try deletes it.
             await asyncio.shield(writer.abandon(keep_stored=True))
             raise
-        row = await self._store.end_fetch(
-            job,
-            media_type=document.media_type,
-            size_bytes=document.size_bytes,
-            progress=self._rules.progress,
-            publish_lease_seconds=self._rules.publish_lease_seconds,
+        is_ours = await self._store.end_fetch(
+            job, media_type=document.media_type, size_bytes=document.size_bytes, progress=self._rules.progress
         )
-        if row is None:
+        if not is_ours:
             raise ClaimLost
-        self._outbox.publish(row)
+        self._wake_relay()
 
     async def _put_off_or_refuse(self, job: JobRow, error: NoAnswer | DocfleetError) -> str:
         is_our_store = isinstance(error, DocfleetError) and error.is_transient

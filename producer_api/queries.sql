@@ -61,7 +61,24 @@ where (key_id, idempotency_key) in (
 
 -- admit --
 -- Key, quota, idempotency and job in one transaction; no row when the quota is used up or the lock or key is lost.
-with lock as (
+-- The job is held back, for the relay, while its tenant has enough in Kafka or others of its tenant are held back.
+with room as (
+    select %(tenant_jobs_max)s = 0 or (
+        (select created_at  -- the oldest: its index is in that order, which keeps plans for the many off this one
+         from jobs
+         where tenant_id = %(tenant_id)s and published_at is null and publish_claimed_until is null
+           and status = 'queued' and (file_url is null or fetched_at is not null)
+         order by created_at
+         limit 1) is null
+        and %(tenant_jobs_max)s > (
+            select count(*)
+            from (
+                select from jobs
+                where tenant_id = %(tenant_id)s
+                  and (status = 'processing'
+                       or (status = 'queued' and (published_at is not null or publish_claimed_until is not null)))
+                limit %(tenant_jobs_max)s) as in_kafka)) as is_left
+), lock as (
     select 1
     from idempotency_keys
     where key_id = %(key_id)s and idempotency_key = %(idempotency_key)s and lock_token = %(lock_token)s
@@ -78,8 +95,8 @@ with lock as (
     select %(job_id)s, %(tenant_id)s, %(key_id)s, 'queued', %(progress)s, now(), now(), %(object_name)s,
            %(media_type)s, %(size_bytes)s, %(categories)s, %(none_of_these)s, %(evidence)s, %(traceparent)s,
            %(file_url)s,
-           case when %(file_url)s::text is null then now() + %(publish_lease)s end
-    from quota
+           case when %(file_url)s::text is null and room.is_left then now() + %(publish_lease)s end
+    from quota, room
 ), answered as (
     update idempotency_keys
     set locked_until = null, lock_token = null, fingerprint = %(fingerprint)s, job_id = %(job_id)s,
@@ -88,25 +105,75 @@ with lock as (
     from quota
     where key_id = %(key_id)s and idempotency_key = %(idempotency_key)s
 )
-select remaining, now() as created_at
-from quota
+select remaining, now() as created_at, not room.is_left as is_held_back
+from quota, room
 
 -- job_exists --
 -- Whether a transaction whose end was not seen got through.
 select exists (select from jobs where job_id = %(job_id)s)
 
 -- claim_unpublished --
--- Queued jobs whose event is not known to be in Kafka and that nobody is publishing.
+-- Queued jobs whose event is not known to be in Kafka: what is held back, by turns of tenants and as far as each has
+-- room, and what somebody claimed who did not publish it. Two replicas that look at once choose the same jobs.
+with recursive tenants as (
+    (select tenant_id
+     from jobs
+     where published_at is null and publish_claimed_until is null and status = 'queued'
+       and (file_url is null or fetched_at is not null)
+     order by tenant_id
+     limit 1)
+    union all
+    select (select tenant_id
+            from jobs
+            where published_at is null and publish_claimed_until is null and status = 'queued'
+              and (file_url is null or fetched_at is not null) and jobs.tenant_id > tenants.tenant_id
+            order by tenant_id
+            limit 1)
+    from tenants
+    where tenants.tenant_id is not null
+), room as (
+    select tenant_id,
+           case when %(tenant_jobs_max)s = 0 then %(limit)s
+                else %(tenant_jobs_max)s - (
+                    select count(*)
+                    from (
+                        select from jobs
+                        where jobs.tenant_id = tenants.tenant_id
+                          and (status = 'processing'
+                               or (status = 'queued'
+                                   and (published_at is not null or publish_claimed_until is not null)))
+                        limit %(tenant_jobs_max)s) as in_kafka)
+                end as jobs_max
+    from tenants
+    where tenant_id is not null
+), held_back as (
+    select job_id, created_at, row_number() over (partition by room.tenant_id order by created_at) as turn
+    from room
+    cross join lateral (
+        select job_id, created_at
+        from jobs
+        where published_at is null and publish_claimed_until is null and status = 'queued'
+          and (file_url is null or fetched_at is not null) and jobs.tenant_id = room.tenant_id
+        order by created_at
+        limit least(room.jobs_max, %(limit)s)) as oldest
+), chosen as (
+    (select job_id from held_back order by turn, created_at limit %(limit)s)
+    union
+    (select job_id
+     from jobs
+     where published_at is null and publish_claimed_until < now() and status = 'queued'
+     order by publish_claimed_until
+     limit %(limit)s)
+    limit %(limit)s
+)
 update jobs
 set publish_claimed_until = now() + %(lease)s, last_seen_at = now()
-where job_id in (
+where job_id = any (array(  -- an array is looked up row by row, whatever the table's size
     select job_id
     from jobs
-    where published_at is null and status = 'queued' and (file_url is null or fetched_at is not null)
+    where job_id = any (array(select job_id from chosen)) and published_at is null and status = 'queued'
       and (publish_claimed_until is null or publish_claimed_until < now())
-    order by created_at
-    limit %(limit)s
-    for update skip locked)
+    for update skip locked))
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
           none_of_these, evidence, traceparent, file_url, fetch_attempts
 
@@ -128,22 +195,66 @@ set publish_claimed_until = null
 where job_id = any(%(job_ids)s) and published_at is null
 
 -- outbox_depth --
--- Jobs whose event is not in Kafka yet.
-select count(*) from jobs where published_at is null and status = 'queued'
+-- Jobs whose event is not in Kafka yet, and those of them that nobody is publishing although their document is here;
+-- each count from the index of its own.
+select being_published + to_fetch + held_back, held_back
+from (select count(*) as held_back
+      from jobs
+      where published_at is null and publish_claimed_until is null and status = 'queued'
+        and (file_url is null or fetched_at is not null)) as held_back,
+     (select count(*) as being_published
+      from jobs
+      where published_at is null and publish_claimed_until is not null and status = 'queued') as being_published,
+     (select count(*) as to_fetch
+      from jobs
+      where published_at is null and status = 'queued' and file_url is not null and fetched_at is null) as to_fetch
 
 -- claim_fetches --
--- Jobs whose file_url nobody is fetching and whose time has come.
+-- Jobs whose file_url nobody is fetching and whose time has come, by turns of tenants: first whose has the fewest fetches.
+with recursive tenants as (
+    (select tenant_id
+     from jobs
+     where published_at is null and status = 'queued' and file_url is not null and fetched_at is null
+     order by tenant_id
+     limit 1)
+    union all
+    select (select tenant_id
+            from jobs
+            where published_at is null and status = 'queued' and file_url is not null and fetched_at is null
+              and jobs.tenant_id > tenants.tenant_id
+            order by tenant_id
+            limit 1)
+    from tenants
+    where tenants.tenant_id is not null
+), chosen as (
+    select job_id
+    from tenants
+    cross join lateral (
+        select job_id, created_at, row_number() over (order by created_at) + (
+                   select count(*)
+                   from jobs as others
+                   where others.tenant_id = tenants.tenant_id and published_at is null and status = 'queued'
+                     and file_url is not null and fetched_at is null and fetch_claimed_until >= now()) as turn
+        from (
+            select job_id, created_at
+            from jobs
+            where jobs.tenant_id = tenants.tenant_id
+              and published_at is null and status = 'queued' and file_url is not null and fetched_at is null
+              and (fetch_claimed_until is null or fetch_claimed_until < now())
+              and (fetch_not_before is null or fetch_not_before <= now())
+            order by created_at
+            limit %(limit)s) as oldest) as waiting
+    order by turn, created_at
+    limit %(limit)s
+)
 update jobs
 set fetch_claimed_until = now() + %(lease)s, fetch_attempts = fetch_attempts + 1, last_seen_at = now()
-where job_id in (
+where job_id = any (array(
     select job_id
     from jobs
-    where published_at is null and status = 'queued' and file_url is not null and fetched_at is null
+    where job_id = any (array(select job_id from chosen)) and status = 'queued' and fetched_at is null
       and (fetch_claimed_until is null or fetch_claimed_until < now())
-      and (fetch_not_before is null or fetch_not_before <= now())
-    order by created_at
-    limit %(limit)s
-    for update skip locked)
+    for update skip locked))
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
           none_of_these, evidence, traceparent, file_url, fetch_attempts
 
@@ -155,13 +266,12 @@ where job_id = %(job_id)s and status = 'queued' and fetch_attempts = %(fetch_att
 returning job_id
 
 -- end_fetch --
--- The document is in the store: the job waits to be published, by us first.
+-- The document is in the store: the job waits for the relay, like any that is held back.
 update jobs
 set fetched_at = now(), fetch_claimed_until = null, media_type = %(media_type)s, size_bytes = %(size_bytes)s,
-    publish_claimed_until = now() + %(publish_lease)s, last_seen_at = now(), progress = %(progress)s
+    last_seen_at = now(), progress = %(progress)s
 where job_id = %(job_id)s and status = 'queued' and fetch_attempts = %(fetch_attempts)s and fetched_at is null
-returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
-          none_of_these, evidence, traceparent, file_url, fetch_attempts
+returning job_id
 
 -- postpone_fetch --
 -- Another try later; the claim ends now.

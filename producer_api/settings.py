@@ -35,6 +35,12 @@ class ProducerSettings(KafkaSettings, DatabaseSettings, ObjectSettings):
     publish_timeout_seconds: float = Field(
         10.0, gt=0, description="How long an event waits for a broker that is away before the relay takes it over."
     )
+    tenant_jobs_in_flight: int = Field(
+        200,
+        ge=0,
+        le=1_000_000,
+        description="Most jobs of one tenant in Kafka that have not ended; more wait in Postgres. 0: no such limit.",
+    )
     relay_interval_seconds: float = Field(1.0, gt=0, description="Pause between looks for events that did not get out.")
     sweep_interval_seconds: float = Field(
         10.0, gt=0, description="Pause between looks for jobs without a sign of life."

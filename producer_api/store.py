@@ -91,6 +91,7 @@ class Admitted:
 
     remaining: int
     created_at: datetime
+    is_held_back: bool  #: the relay publishes it when its tenant has fewer jobs in Kafka
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,8 +117,9 @@ class Position:
 class Store:
     """Every statement is one transaction. Raises what UNAVAILABLE lists when Postgres is away."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, tenant_jobs_max: int = 0) -> None:
         self._pool = pool
+        self._tenant_jobs_max = tenant_jobs_max  # in Kafka and not ended; 0: as many as come
         self._queries = {name: text.encode() for name, text in load_queries("producer_api").items()}
 
     async def is_migrated(self) -> None:
@@ -165,6 +167,7 @@ class Store:
             "lock_token": lock.lock_token if lock else None,
             "publish_lease": timedelta(seconds=publish_lease_seconds),
             "categories": list(job.categories),
+            "tenant_jobs_max": self._tenant_jobs_max,
         }
         return await self._row(Admitted, "admit", values)
 
@@ -174,8 +177,9 @@ class Store:
         return bool(row and row[0])
 
     async def claim_unpublished(self, limit: int, lease_seconds: float) -> list[JobRow]:
-        """Take up to `limit` jobs whose event did not get out."""
-        return await self._jobs("claim_unpublished", {"limit": limit, "lease": timedelta(seconds=lease_seconds)})
+        """Take up to `limit` jobs whose event did not get out, or was held back and need not be any longer."""
+        values = {"limit": limit, "lease": timedelta(seconds=lease_seconds), "tenant_jobs_max": self._tenant_jobs_max}
+        return await self._jobs("claim_unpublished", values)
 
     async def mark_published(self, published: Sequence[Published]) -> None:
         """Write down that events are in Kafka, and where."""
@@ -191,10 +195,10 @@ class Store:
         """Let the relay try these at once."""
         await self._run("release_unpublished", {"job_ids": list(job_ids)})
 
-    async def outbox_depth(self) -> int:
-        """Return how many jobs wait to get into Kafka."""
+    async def outbox_depth(self) -> tuple[int, int]:
+        """Return how many jobs are not in Kafka yet, and how many of them wait for the relay."""
         row = await self._one("outbox_depth", {})
-        return int(row[0]) if row else 0
+        return (int(row[0]), int(row[1])) if row else (0, 0)
 
     async def claim_fetches(self, limit: int, lease_seconds: float) -> list[JobRow]:
         """Take up to `limit` jobs whose file_url is to be fetched."""
@@ -205,17 +209,10 @@ class Store:
         values = _fetch_values(job) | {"lease": timedelta(seconds=lease_seconds)}
         return await self._one("renew_fetch", values) is not None
 
-    async def end_fetch(
-        self, job: JobRow, *, media_type: str, size_bytes: int, progress: str, publish_lease_seconds: float
-    ) -> JobRow | None:
-        """Write down that the document is stored; None when the job is no longer this process's."""
-        values = _fetch_values(job) | {
-            "media_type": media_type,
-            "size_bytes": size_bytes,
-            "progress": progress,
-            "publish_lease": timedelta(seconds=publish_lease_seconds),
-        }
-        return await self._row(JobRow, "end_fetch", values)
+    async def end_fetch(self, job: JobRow, *, media_type: str, size_bytes: int, progress: str) -> bool:
+        """Write down that the document is stored; False when the job is no longer this process's."""
+        values = _fetch_values(job) | {"media_type": media_type, "size_bytes": size_bytes, "progress": progress}
+        return await self._one("end_fetch", values) is not None
 
     async def postpone_fetch(self, job: JobRow, delay_seconds: float) -> None:
         """Let the fetch be tried again later."""

@@ -27,6 +27,7 @@ MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 #: Consumer groups.
 WORKER_GROUP: Final = "docfleet.classifier-worker"
+WORKER_SHARE_GROUP: Final = "docfleet.classifier-worker.share"  # of DOCFLEET_GROUP_PROTOCOL=share
 STATUS_GROUP: Final = "docfleet.status-service"
 #: Has no members: its offsets say how far people have worked the dead letters off.
 DLQ_REVIEW_GROUP: Final = "docfleet.dlq-review"

@@ -67,7 +67,7 @@ def intake(settings: StatusSettings) -> Intake:
     config = consumer_config(
         settings,
         group_id=STATUS_GROUP,
-        group_protocol=settings.group_protocol,
+        group_protocol="classic" if settings.group_protocol == "share" else settings.group_protocol,
         session_timeout_seconds=settings.session_timeout_seconds,
     )
     # Unlike jobs, events take microseconds each: a long prefetch is what makes batches large.

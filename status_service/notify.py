@@ -16,7 +16,8 @@ import psycopg
 from psycopg import sql
 
 from docfleet import metrics
-from status_service.store import CHANNEL, jobs_of
+from schemas.channels import JOBS_CHANNEL
+from status_service.store import jobs_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Changes:
                 async with await psycopg.AsyncConnection.connect(
                     self._dsn, autocommit=True, connect_timeout=5, keepalives_idle=5, tcp_user_timeout=10_000
                 ) as connection:
-                    await connection.execute(sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
+                    await connection.execute(sql.SQL("listen {}").format(sql.Identifier(JOBS_CHANNEL)))
                     retry_seconds = 0.0
                     self._wake_all()  # what was said before this LISTEN did not reach us
                     async for notification in connection.notifies():

@@ -10,7 +10,7 @@ class StatusSettings(KafkaSettings, DatabaseSettings):
 
     group_protocol: str = Field(
         "classic",
-        pattern="^(classic|consumer)$",
+        pattern="^(classic|consumer|share)$",  # share is for workers; the services may have one environment
         description="Consumer group protocol: `classic` (cooperative-sticky) or `consumer` (KIP-848).",
     )
     session_timeout_seconds: float = Field(

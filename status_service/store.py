@@ -13,12 +13,11 @@ import psycopg
 
 from docfleet.fault_points import reached
 from docfleet.postgres import load_queries
+from schemas.channels import JOBS_CHANNEL
 from status_service.folding import Batch, Change, Sign
 
 logger = logging.getLogger(__name__)
 
-#: NOTIFY goes out here; a payload is job ids with a space between them.
-CHANNEL: Final = "docfleet_jobs"
 #: A payload must be shorter than 8000 bytes, and an id takes 37.
 _IDS_PER_PAYLOAD: Final = 200
 
@@ -173,7 +172,7 @@ def _notify(connection: psycopg.Connection[Any], job_ids: Sequence[uuid.UUID]) -
         for start in range(0, len(job_ids), _IDS_PER_PAYLOAD)
     ]
     if payloads:
-        connection.execute(_SQL["notify"], {"channel": CHANNEL, "payloads": payloads})
+        connection.execute(_SQL["notify"], {"channel": JOBS_CHANNEL, "payloads": payloads})
 
 
 def _columns(partitions: Iterable[Partition]) -> tuple[list[str], list[int]]:

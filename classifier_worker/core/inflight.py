@@ -1,4 +1,4 @@
-"""What this worker holds of each partition: low-water marks to commit, jobs and bytes in flight, when to pause.
+"""What this worker holds of each partition: low-water marks to commit, what holds them back, what is in flight.
 
 Jobs finish out of order, so the offset that may be committed is the contiguous low-water mark: the
 lowest offset that is not finished. Every assignment of a partition is an epoch of its own; a ticket
@@ -11,34 +11,7 @@ caller locks.
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-Partition = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """One message of one assignment."""
-
-    partition: Partition
-    epoch: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much may be in flight at once; intake goes on again when both are down to half."""
-
-    jobs: int
-    document_bytes: int
-
-    @property
-    def resume_jobs(self) -> int:
-        """Jobs in flight at which a paused intake goes on."""
-        return self.jobs // 2
-
-    @property
-    def resume_bytes(self) -> int:
-        """Bytes in flight at which a paused intake goes on."""
-        return self.document_bytes // 2
+from classifier_worker.core.held import Bounds, Held, Partition, Ticket
 
 
 @dataclass(slots=True)
@@ -47,28 +20,18 @@ class _Assignment:
     #: unfinished offsets; offsets arrive in rising order, so the first key is the lowest
     unfinished: dict[int, None] = field(default_factory=dict)
     next_offset: int | None = None  #: one past the last that arrived
+    finished_to: int = 0  #: one past the highest that is finished
     reported: int | None = None  #: the mark that `advanced_marks` told last
     is_leaving: bool = False  #: being revoked: nothing more of it starts
 
 
-class Inflight:
-    """The messages held, by assignment; `Bounds.jobs` and `Bounds.document_bytes` are never exceeded.
-
-    One exception: a document larger than the whole bound is let in when nothing else is started.
-    """
+class Inflight(Held):
+    """The messages held, by assignment."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
-        self.bytes = 0
-        self.is_full = False
+        super().__init__(bounds)
         self._last_epoch = 0
         self._assignments: dict[Partition, _Assignment] = {}
-        self._admitted: dict[Ticket, int | None] = {}  # bytes once started, None before
-
-    @property
-    def jobs(self) -> int:
-        """How many messages are admitted and not finished, of forgotten epochs too."""
-        return len(self._admitted)
 
     @property
     def partitions(self) -> frozenset[Partition]:
@@ -116,42 +79,19 @@ class Inflight:
         assignment.unfinished[offset] = None
         return Ticket(partition, assignment.epoch, offset)
 
-    def admit(self, ticket: Ticket) -> bool:
-        """Count the message as a job in flight; False when the bound is reached."""
-        if self.jobs >= self.bounds.jobs:
-            return False
-        self._admitted[ticket] = None
-        self._update()
-        return True
-
-    def start(self, ticket: Ticket, document_bytes: int) -> bool:
-        """Count an admitted message's document; False when it does not fit besides those that are started."""
-        if ticket not in self._admitted:
-            raise ValueError(f"{ticket} is not admitted")
-        if self.bytes and self.bytes + document_bytes > self.bounds.document_bytes:
-            return False
-        self._admitted[ticket] = document_bytes
-        self.bytes += document_bytes
-        self._update()
-        return True
-
     def finish(self, ticket: Ticket) -> bool:
         """Free what the message held and let its mark move; False when its assignment is no longer ours."""
         self._free(ticket)
         if not self.is_current(ticket):
             return False
-        self._assignments[ticket.partition].unfinished.pop(ticket.offset, None)
+        assignment = self._assignments[ticket.partition]
+        assignment.unfinished.pop(ticket.offset, None)
+        assignment.finished_to = max(assignment.finished_to, ticket.offset + 1)
         return True
 
-    def hand_back(self, ticket: Ticket) -> None:
-        """Free what the message held; it stays unfinished, so the mark stays at or below it."""
-        self._free(ticket)
-
-    def started(self, partitions: Container[Partition] | None = None) -> int:
-        """Return how many jobs are started and not finished: all, or those of the present epochs of `partitions`."""
-        started = [ticket for ticket, held in self._admitted.items() if held is not None]
-        if partitions is None:
-            return len(started)
+    def started_of(self, partitions: Container[Partition]) -> int:
+        """Return how many jobs of the present epochs of `partitions` are started and not finished."""
+        started = (ticket for ticket, size in self._admitted.items() if size is not None)
         return sum(ticket.partition in partitions and self.is_current(ticket) for ticket in started)
 
     def mark(self, partition: Partition) -> int | None:
@@ -169,17 +109,12 @@ class Inflight:
                 assignment.reported = mark
         return moved
 
-    def _free(self, ticket: Ticket) -> None:
-        self.bytes -= self._admitted.pop(ticket, None) or 0
-        self._update()
+    def head(self, partition: Partition) -> Ticket | None:
+        """Return the message that the partition's mark waits for; None when all that arrived is finished."""
+        assignment = self._assignments[partition]
+        offset = next(iter(assignment.unfinished), None)
+        return None if offset is None else Ticket(partition, assignment.epoch, offset)
 
-    def _drop_unstarted(self) -> None:
-        for ticket in [t for t, held in self._admitted.items() if held is None and not self.may_start(t)]:
-            del self._admitted[ticket]
-        self._update()
-
-    def _update(self) -> None:
-        if self.jobs >= self.bounds.jobs or self.bytes >= self.bounds.document_bytes:
-            self.is_full = True
-        elif self.jobs <= self.bounds.resume_jobs and self.bytes <= self.bounds.resume_bytes:
-            self.is_full = False
+    def stretch(self, partition: Partition) -> int:
+        """Return how far the highest finished offset is ahead of the mark: offsets that a crash may repeat."""
+        return max(0, self._assignments[partition].finished_to - (self.mark(partition) or 0))

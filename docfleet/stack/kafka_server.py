@@ -52,6 +52,13 @@ _CONFIG: Final = {
     "group.consumer.min.session.timeout.ms": "1000",
     "group.consumer.heartbeat.interval.ms": "3000",
     "group.consumer.min.heartbeat.interval.ms": "500",
+    # share groups: members see what is assigned soon, and a record's lock may be as short or long as a job needs
+    "group.share.session.timeout.ms": "15000",
+    "group.share.min.session.timeout.ms": "1000",
+    "group.share.heartbeat.interval.ms": "1000",
+    "group.share.min.heartbeat.interval.ms": "500",
+    "group.share.min.record.lock.duration.ms": "1000",
+    "group.share.max.record.lock.duration.ms": "3600000",
 }
 
 _LOG4J: Final = """\

@@ -1,60 +1,21 @@
-"""The consume port keeps its promises on every group protocol: librdkafka's mock, Apache Kafka classic and KIP-848."""
+"""The consume port keeps its promises on every kind of group: librdkafka's mock, Kafka's classic, KIP-848, KIP-932."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from classifier_worker.consumer import JobConsumer
-from classifier_worker.core.inflight import Bounds
-from classifier_worker.core.retry import FuseLimits
-from classifier_worker.handoff import Delivery, HandOff, HandOffOptions
-from docfleet.kafka import consumer_config
-from docfleet.settings import KafkaSettings
+from classifier_worker.core.held import Bounds
 from docfleet.stopping import Deadline
-from schemas import codec, events
+from schemas import codec
 from schemas.topics import NOT_BEFORE_HEADER
-from tests.events import requested
+from tests.contract.consuming import PARTITIONS, Backend, member, place
 from tests.waiting import eventually_sync
-
-PARTITIONS = 4
-
-
-class Backend:
-    def __init__(self, bootstrap_servers: str, group_protocol: str, topic: str, group: str) -> None:
-        self.bootstrap_servers = bootstrap_servers
-        self.group_protocol = group_protocol
-        self.topic = topic
-        self.group = group
-        self._looker = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group})
-
-    def close(self) -> None:
-        self._looker.close()
-
-    def produce(self, partition: int, *sizes: int, headers: Any = None) -> None:
-        """Append a job for each document size to a partition."""
-        producer = Producer({"bootstrap.servers": self.bootstrap_servers})
-        for size in sizes:
-            value = codec.encode(requested(size_bytes=size))
-            producer.produce(self.topic, value=value, partition=partition, headers=headers)
-        assert producer.flush(20) == 0
-
-    def committed(self, partition: int) -> int | None:
-        """Return the group's committed offset, None when there is none."""
-        offset = self._looker.committed([TopicPartition(self.topic, partition)], timeout=10)[0].offset
-        return offset if offset >= 0 else None
-
-    def commits(self, partition: int, offset: int) -> None:
-        """Wait until this offset is committed."""
-        assert eventually_sync(lambda: self.committed(partition) == offset, within=10)
 
 
 @pytest.fixture(scope="session")
@@ -65,11 +26,18 @@ def mock_kafka() -> Iterator[str]:
     host.flush(0)
 
 
+def on(*backends: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("backend", backends, indirect=True)
+
+
+#: Where partitions are owned by a member. Those of a share group are not: nothing of it is revoked, lost or drained.
+OWNED = on("mock-classic", "kafka-classic", "kafka-consumer")
 #: The mock takes seconds for each rebalance; the slowest tests leave it out.
-SLOW_ON_MOCK = pytest.mark.parametrize("backend", ["kafka-classic", "kafka-consumer"], indirect=True)
+OWNED_SLOW_ON_MOCK = on("kafka-classic", "kafka-consumer")
+SLOW_ON_MOCK = on("kafka-classic", "kafka-consumer", "kafka-share")
 
 
-@pytest.fixture(params=["mock-classic", "kafka-classic", "kafka-consumer"])
+@pytest.fixture(params=["mock-classic", "kafka-classic", "kafka-consumer", "kafka-share"])
 def backend(request: pytest.FixtureRequest, unique: str) -> Iterator[Backend]:
     name, group_protocol = request.param.split("-")
     servers: str = request.getfixturevalue("mock_kafka" if name == "mock" else "kafka")
@@ -84,75 +52,6 @@ def backend(request: pytest.FixtureRequest, unique: str) -> Iterator[Backend]:
     opened = Backend(servers, group_protocol, topic, f"workers-{unique}")
     yield opened
     opened.close()
-
-
-def decode(value: bytes | None) -> events.ClassificationRequested:
-    event = codec.decode(value)
-    assert isinstance(event, events.ClassificationRequested)
-    return event
-
-
-class StallingHandOff(HandOff):
-    """Lets a test hold up the thread that polls."""
-
-    def __init__(self, options: HandOffOptions) -> None:
-        super().__init__(options)
-        self.may_turn = threading.Event()
-        self.may_turn.set()
-        self.most_jobs = 0
-
-    def admit_due(self) -> None:
-        self.may_turn.wait(30)
-        super().admit_due()
-        self.most_jobs = max(self.most_jobs, self.jobs)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    consumer: JobConsumer
-    handoff: StallingHandOff
-    topic: str
-
-    def partitions(self) -> set[int]:
-        return {partition for _, partition in self.handoff.partitions}
-
-    def owns(self, count: int) -> bool:
-        return len(self.handoff.partitions) == count
-
-    def get(self, within: float = 20.0) -> Delivery:
-        delivery = self.consumer.receive(within)
-        assert delivery is not None, "nothing was received"
-        return delivery
-
-
-@contextmanager
-def member(
-    backend: Backend, *, bounds: Bounds | None = None, drain_seconds: float = 5.0, **config: Any
-) -> Iterator[Member]:
-    settings = KafkaSettings.from_mapping({"KAFKA_BOOTSTRAP_SERVERS": backend.bootstrap_servers})
-    whole = consumer_config(
-        settings, group_id=backend.group, group_protocol=backend.group_protocol, session_timeout_seconds=6
-    )
-    handoff = StallingHandOff(
-        HandOffOptions(bounds=bounds or Bounds(50, 1 << 30), decode=decode, fuse=FuseLimits(10, 5, 60.0, 60.0))
-    )
-    consumer = JobConsumer(whole | config, [backend.topic], handoff, drain_seconds=drain_seconds)
-    consumer.start()
-    try:
-        yield Member(consumer, handoff, backend.topic)
-    finally:
-        handoff.may_turn.set()
-        consumer.close(Deadline(0))
-
-
-def place(delivery: Delivery) -> tuple[int, int]:
-    return delivery.ticket.partition[1], delivery.ticket.offset
-
-
-def in_background(work: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
 
 
 def test_what_finishes_out_of_order_is_committed_up_to_the_lowest_unfinished(backend: Backend) -> None:
@@ -176,11 +75,16 @@ def test_leaving_commits_what_is_done_and_the_next_member_gets_the_rest(backend:
         one.consumer.release(released)
         one.consumer.ack(held)
         assert one.consumer.close(Deadline(10))
-    assert backend.committed(0) == 1
+    backend.commits(0, 1)
     with member(backend) as two:
-        assert [place(two.get()), place(two.get())] == [(0, 1), (0, 2)]
+        assert place(two.get()) == (0, 1)
+        if backend.is_share:  # what was acknowledged stays so, whatever is unfinished before it
+            assert two.consumer.receive(1.0) is None
+        else:
+            assert place(two.get()) == (0, 2)
 
 
+@OWNED
 def test_a_revoked_partition_is_never_committed_by_its_former_owner(backend: Backend) -> None:
     for partition in range(PARTITIONS):
         backend.produce(partition, 1, 1)
@@ -202,7 +106,7 @@ def test_a_revoked_partition_is_never_committed_by_its_former_owner(backend: Bac
                 backend.commits(partition, 2)
 
 
-@SLOW_ON_MOCK
+@OWNED_SLOW_ON_MOCK
 def test_a_rebalance_waits_for_started_jobs_and_drops_what_has_not_started(backend: Backend) -> None:
     for partition in range(PARTITIONS):
         backend.produce(partition, 1, 1)
@@ -231,7 +135,7 @@ def test_a_rebalance_waits_for_started_jobs_and_drops_what_has_not_started(backe
             assert {place(d)[1] for d in received} == {1}, "a finished job was done again"
 
 
-@SLOW_ON_MOCK
+@OWNED_SLOW_ON_MOCK
 def test_a_lost_partition_is_forgotten_and_not_committed(backend: Backend) -> None:
     backend.produce(0, 1, 1)
     quick = {"max.poll.interval.ms": 6000}
@@ -254,7 +158,7 @@ def test_in_flight_stays_below_its_bound_while_the_member_stays_in_the_group(bac
         backend.produce(partition, *[1] * 20)
     with member(backend, bounds=Bounds(8, 1 << 30)) as one:
         eventually_sync(lambda: one.handoff.jobs == 8)
-        owned = one.handoff.partitions
+        owned = None if backend.is_share else one.handoff.partitions
         received = set()
         for _ in range(4 * 20):
             delivery = one.get()
@@ -262,7 +166,7 @@ def test_in_flight_stays_below_its_bound_while_the_member_stays_in_the_group(bac
             one.consumer.ack(delivery)
         assert len(received) == 4 * 20, "a message was lost or repeated by pausing"
         assert one.handoff.most_jobs <= 8
-        assert one.handoff.partitions == owned
+        assert owned is None or one.handoff.partitions == owned
         for partition in range(PARTITIONS):
             backend.commits(partition, 20)
 
@@ -281,7 +185,8 @@ def test_documents_beyond_the_bytes_wait_for_those_that_are_started(backend: Bac
 
 def test_a_retry_waits_for_its_time_without_holding_up_what_is_behind_it(backend: Backend) -> None:
     with member(backend, bounds=Bounds(2, 100)) as one:
-        eventually_sync(lambda: one.owns(PARTITIONS))
+        if not backend.is_share:
+            eventually_sync(lambda: one.owns(PARTITIONS))
         due = datetime.now(UTC) + timedelta(seconds=2)
         backend.produce(0, 1, headers=[(NOT_BEFORE_HEADER, codec.utc(due).encode())])
         backend.produce(0, 1)

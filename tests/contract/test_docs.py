@@ -134,3 +134,10 @@ def test_every_folder_is_in_the_readme():
     folders = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} | {"deploy", "docs"}
     readme = (ROOT / "README.md").read_text("utf-8")
     assert {name for name in folders if f"{name}/" not in readme} == set()
+
+
+def test_every_test_that_holds_a_delivery_rule_exists(repository: Path) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (repository / "docs" / "delivery-rules.md").read_text()))
+    written = "\n".join(path.read_text() for path in (repository / "tests").rglob("test_*.py"))
+    assert named
+    assert sorted(name for name in named if f"def {name}(" not in written) == []

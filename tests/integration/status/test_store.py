@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
 from schemas import events
+from schemas.channels import JOBS_CHANNEL
 from schemas.lifecycle import JobState, advance
 from status_service import folding
 from status_service.folding import Batch, Said
-from status_service.store import CHANNEL, Advance, Claim, Fenced, ProjectionStore, jobs_of
+from status_service.store import Advance, Claim, Fenced, ProjectionStore, jobs_of
 from tests.events import cancelled, completed, failed, progressed, requested, started
 
 PARTITION = ("docfleet.events", 0)
@@ -136,7 +137,7 @@ def test_row_that_postgres_refuses_does_not_keep_the_others_out(store: Projectio
 def test_listeners_hear_of_new_states_only(store: ProjectionStore, postgres: str):
     jobs = [uuid.uuid4() for _ in range(450)]  # more than one payload takes
     with psycopg.connect(postgres, autocommit=True) as listener:
-        listener.execute(f"listen {CHANNEL}")
+        listener.execute(f"listen {JOBS_CHANNEL}")
         store.write(batch_of(*map(started, jobs)), {})
         store.write(batch_of(*map(started, jobs)), {})
         store.write(batch_of(progressed(jobs[0])), {})

@@ -119,6 +119,16 @@ def bench(kafka: str, gcs: Gcs, *, is_frugal: bool = True) -> Iterator[Bench]:
         store.close()
 
 
+def count_as_done(kafka: str) -> None:
+    """Let the workers' consumer group begin behind what a share group has done."""
+    group = Consumer({"bootstrap.servers": kafka, "group.id": topics.WORKER_GROUP})
+    partitions = group.list_topics(topics.JOBS.name, timeout=10).topics[topics.JOBS.name].partitions
+    places = [TopicPartition(topics.JOBS.name, partition) for partition in partitions]
+    ends = [(place, group.get_watermark_offsets(place, timeout=10)[1]) for place in places]
+    group.commit(offsets=[TopicPartition(p.topic, p.partition, end) for p, end in ends], asynchronous=False)
+    group.close()
+
+
 class WorkerProcess:
     """`python -m classifier_worker`, with its log in a file."""
 

@@ -17,7 +17,7 @@ def started(bench: running.Bench, job: events.ClassificationRequested) -> None:
     bench.log.until(job.job_id, events.ClassificationStarted)
 
 
-@pytest.mark.parametrize("group_protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("group_protocol", ["classic", "consumer", "share"])
 def test_sigterm_in_mid_job_exits_0_within_its_deadline_and_another_worker_ends_the_job(
     bench: running.Bench, tmp_path: Path, group_protocol: str
 ) -> None:
@@ -32,6 +32,8 @@ def test_sigterm_in_mid_job_exits_0_within_its_deadline_and_another_worker_ends_
         assert ended == [], "a job that was handed back is neither failed nor retried"
     with running.worker(bench, tmp_path / "2.log", document_seconds="2", group_protocol=group_protocol):
         assert bench.log.until(slow.job_id, events.ClassificationFailed).attempt == 1
+    if group_protocol == "share":
+        running.count_as_done(bench.kafka)
 
 
 def test_sigterm_lets_a_started_job_finish(bench: running.Bench, tmp_path: Path) -> None:
@@ -59,6 +61,20 @@ def test_job_of_a_killed_worker_is_ended_by_another_and_its_readers_die_with_it(
     with running.worker(bench, tmp_path / "2.log", **(SLOW | {"document_seconds": "2"})):
         failed = bench.log.until(slow.job_id, events.ClassificationFailed, within=60)
         assert failed.attempt == 1, "a killed worker is no attempt"
+
+
+def test_job_that_holds_its_partition_back_is_tried_again_and_ends_once(bench: running.Bench, tmp_path: Path) -> None:
+    impatient = SLOW | {"head_seconds": "1", "max_attempts": "2", "retry_base_seconds": "0.1"}
+    with running.worker(bench, tmp_path / "1.log", **impatient) as one:
+        slow = bench.post(documents.slow_pdf())
+        failed = bench.log.until(slow.job_id, events.ClassificationFailed, within=60)
+        assert (failed.error_code, failed.attempt) == ("ATTEMPTS_EXHAUSTED", 2)
+        assert "held others back" in failed.error
+        assert one.metric('docfleet_heads_broken_total{how="stopped"}') == 2
+        quick = bench.post(documents.pdf(pages=1))
+        bench.log.until(quick.job_id, events.ClassificationCompleted)
+    ended = [e for e in bench.log.of(slow.job_id) if isinstance(e, events.ClassificationFailed)]
+    assert len(ended) == 1
 
 
 def test_wrong_settings_exit_2_with_every_fault(bench: running.Bench, tmp_path: Path) -> None:

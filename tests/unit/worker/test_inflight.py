@@ -1,14 +1,10 @@
 """core/inflight: whatever the order of events, the mark is the lowest unfinished offset and the bounds hold."""
 
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
 
-from classifier_worker.core.inflight import Bounds, Inflight, Ticket
-
-PLACE = ("docfleet.jobs", 0)
-OTHER = ("docfleet.jobs", 1)
-PLACES = st.sampled_from([PLACE, OTHER])
+from classifier_worker.core.held import Bounds, Ticket
+from classifier_worker.core.inflight import Inflight
+from tests.unit.worker.inflight_model import PLACE, AnyOrder
 
 
 def held(inflight: Inflight, offset: int, *, document_bytes: int = 1) -> Ticket:
@@ -123,86 +119,16 @@ def test_documents_beyond_the_bytes_wait_but_one_larger_than_all_starts_alone() 
     assert inflight.is_full
 
 
-class AnyOrder(RuleBasedStateMachine):
-    """Assignments, arrivals and endings in any order, against a model that keeps plain sets."""
-
-    tickets = Bundle("tickets")
-    started = Bundle("started")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inflight = Inflight(Bounds(5, 100))
-        self.next = {PLACE: 0, OTHER: 0}
-        self.unfinished: dict[tuple[str, int], set[int]] = {}
-        self.seen: dict[tuple[str, int], int] = {}
-        self.sizes: dict[Ticket, int] = {}
-        self.committed = {PLACE: 0, OTHER: 0}
-
-    @rule(place=PLACES)
-    def assign(self, place: tuple[str, int]) -> None:
-        if place not in self.unfinished:
-            self.inflight.assign(place)
-            self.unfinished[place] = set()
-            self.seen.pop(place, None)
-            self.next[place] = self.committed[place]  # a new owner begins at the committed offset
-
-    @rule(place=PLACES)
-    def lose(self, place: tuple[str, int]) -> None:
-        self.inflight.forget(place)
-        self.unfinished.pop(place, None)
-
-    @rule(target=tickets, place=PLACES)
-    def arrive(self, place: tuple[str, int]) -> object:
-        ticket = self.inflight.arrive(place, self.next[place])
-        if place not in self.unfinished:
-            assert ticket is None
-            return multiple()
-        assert ticket is not None
-        self.unfinished[place].add(self.next[place])
-        self.seen[place] = self.next[place]
-        self.next[place] += 1
-        return ticket
-
-    @rule(target=started, ticket=consumes(tickets), size=st.integers(0, 150))
-    def start(self, ticket: Ticket, size: int) -> object:
-        if not self.inflight.may_start(ticket) or not self.inflight.admit(ticket):
-            return multiple()
-        if not self.inflight.start(ticket, size):
-            self.inflight.hand_back(ticket)
-            return multiple()
-        self.sizes[ticket] = size
-        return ticket
-
-    @rule(ticket=consumes(started), is_done=st.booleans())
-    def end(self, ticket: Ticket, is_done: bool) -> None:
-        is_ours = self.inflight.is_current(ticket)
-        del self.sizes[ticket]
-        if not is_done:
-            self.inflight.hand_back(ticket)
-        else:
-            assert self.inflight.finish(ticket) == is_ours
-            if is_ours:
-                self.unfinished[ticket.partition].discard(ticket.offset)
-
-    @precondition(lambda self: self.unfinished)
-    @rule()
-    def commit(self) -> None:
-        for place, mark in self.inflight.advanced_marks().items():
-            assert mark >= self.committed[place], "a mark went back"
-            self.committed[place] = mark
-
-    @invariant()
-    def marks_are_the_lowest_unfinished(self) -> None:
-        for place, unfinished in self.unfinished.items():
-            expected = min(unfinished) if unfinished else self.seen[place] + 1 if place in self.seen else None
-            assert self.inflight.mark(place) == expected
-
-    @invariant()
-    def bounds_hold(self) -> None:
-        assert self.inflight.jobs == len(self.sizes) <= 5
-        assert self.inflight.bytes == sum(self.sizes.values())
-        several = [size for size in self.sizes.values() if size]
-        assert sum(several) <= 100 or len(several) == 1
+def test_head_and_stretch_tell_who_holds_the_mark_back_and_by_how_much() -> None:
+    inflight = assigned()
+    assert (inflight.head(PLACE), inflight.stretch(PLACE)) == (None, 0)
+    tickets = [held(inflight, offset) for offset in (5, 6, 9)]
+    inflight.finish(tickets[2])
+    assert (inflight.head(PLACE), inflight.stretch(PLACE)) == (tickets[0], 5)
+    inflight.finish(tickets[0])
+    assert (inflight.head(PLACE), inflight.stretch(PLACE)) == (tickets[1], 4)
+    inflight.finish(tickets[1])
+    assert (inflight.head(PLACE), inflight.stretch(PLACE)) == (None, 0)
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -26,7 +26,7 @@ def test_every_fault_is_named_at_once() -> None:
     "together",
     [
         {"DOCFLEET_RETRY_BASE_SECONDS": "30", "DOCFLEET_RETRY_MAX_SECONDS": "10"},
-        {"DOCFLEET_READERS": "32"},
+        {"DOCFLEET_READERS": "128"},
         {"DOCFLEET_STRUCTURE_PAGES": "5"},
     ],
 )

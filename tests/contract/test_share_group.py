@@ -1,0 +1,115 @@
+"""What only share groups (KIP-932) have: locks that run out, deliveries that are counted, a group that went before."""
+
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from classifier_worker.breaker import Breaker
+from classifier_worker.core.held import Bounds
+from docfleet import metrics
+from tests.contract.consuming import PARTITIONS, Backend, member, place
+from tests.waiting import eventually_sync
+
+
+@pytest.fixture
+def backend(kafka: str, unique: str) -> Iterator[Backend]:
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([NewTopic(f"jobs-{unique}", PARTITIONS, 1)])[f"jobs-{unique}"].result(10)
+    opened = Backend(kafka, "share", f"jobs-{unique}", f"workers-{unique}")
+    yield opened
+    opened.close()
+
+
+def told(what: str) -> float:
+    return metrics.SHARE_RECORDS.labels(what)._value.get()  # type: ignore[no-any-return]  # noqa: SLF001
+
+
+def test_a_job_is_asked_to_stop_before_its_lock_runs_out_and_is_not_done_twice(backend: Backend) -> None:
+    backend.produce(0, 1)
+    with member(backend, lock_seconds=2) as one, member(backend, lock_seconds=2) as two:
+        delivery = eventually_sync(lambda: one.consumer.receive(0.1) or two.consumer.receive(0.1))
+        owner, other = (one, two) if one.handoff.jobs else (two, one)
+        breaker = Breaker(owner.handoff, owner.consumer.ack)  # as if the job were handed to the retry topic
+
+        def is_stopped() -> bool:
+            breaker.look()
+            return delivery.ending.is_overdue
+
+        eventually_sync(is_stopped, within=3)
+        owner.consumer.ack(delivery)  # its thread reacts
+        backend.commits(0, 1)
+        assert other.consumer.receive(2.5) is None
+
+
+def test_the_job_of_a_thread_that_does_not_react_is_ended_before_its_lock_runs_out(backend: Backend) -> None:
+    backend.produce(0, 1)
+    lost = told("lock_lost")
+    with member(backend, lock_seconds=3) as one:
+        delivery = one.get()
+        breaker = Breaker(one.handoff, one.consumer.ack)
+
+        def is_done() -> bool:
+            breaker.look()
+            return backend.committed(0) == 1
+
+        eventually_sync(is_done)
+        assert breaker.hung == 1
+        one.consumer.ack(delivery)  # much later; counts for nothing
+        assert told("lock_lost") == lost
+
+
+def test_a_lock_that_ran_out_is_told_and_a_later_ack_counts_for_nothing(backend: Backend) -> None:
+    backend.produce(0, 1)
+    lost = told("lock_lost")
+    with member(backend, lock_seconds=2) as one:
+        late = one.get()
+        again = one.get()
+        assert place(again) == place(late) == (0, 0)
+        assert told("lock_lost") == lost + 1
+        one.consumer.ack(late)
+        assert one.handoff.jobs == 1
+        assert backend.committed(0) in (None, 0)
+        one.consumer.ack(again)
+        backend.commits(0, 1)
+
+
+def test_what_does_not_start_in_half_its_lock_is_left_to_others(backend: Backend) -> None:
+    backend.produce(0, 1, 1)  # one batch, which the broker gives out as a whole
+    with member(backend, bounds=Bounds(1, 1 << 30), lock_seconds=6) as one:
+        assert place(one.get()) == (0, 0)
+        with member(backend, lock_seconds=6) as two:
+            assert place(two.get(5)) == (0, 1)
+
+
+def test_a_message_on_its_last_delivery_is_published_again_and_not_dropped(backend: Backend) -> None:
+    entry = ConfigEntry("share.delivery.count.limit", "2", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.GROUP, backend.group, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": backend.bootstrap_servers})
+    for altered in admin.incremental_alter_configs([resource]).values():
+        altered.result(10)
+    backend.produce(0, 77)
+    with member(backend) as one:
+        one.consumer.release(one.get())
+        again = one.get()
+        assert place(again) == (0, 1), "the second delivery is the last, so the message is at the end of the topic now"
+        assert again.request is not None
+        assert again.request.size_bytes == 77
+        one.consumer.ack(again)
+        backend.commits(0, 2)
+
+
+def test_what_the_consumer_group_had_committed_is_not_done_again(backend: Backend) -> None:
+    backend.produce(0, 1, 1, 1)
+    former = Consumer({"bootstrap.servers": backend.bootstrap_servers, "group.id": backend.former_group})
+    former.commit(offsets=[TopicPartition(backend.topic, 0, 2)], asynchronous=False)
+    former.close()
+    with member(backend) as one:
+        last = one.get()
+        assert place(last) == (0, 2)
+        one.consumer.ack(last)
+        backend.commits(0, 3)
