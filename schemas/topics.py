@@ -91,6 +91,9 @@ RETRY: Final = Topic(
     ("classifier_worker",),
     ("classifier_worker",),
     7 * _DAY_MS,
+    # few: cooperative-sticky levels the sum of a group's partitions, and two workers with as many of each topic may end
+    # up with all jobs here and all retries there
+    partitions=3,
 )
 DLQ: Final = Topic(
     "docfleet.jobs.dlq",
