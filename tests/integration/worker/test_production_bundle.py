@@ -69,7 +69,7 @@ def test_worker_without_the_hub_says_so_in_one_sentence_and_exits_2(without_hub:
         env=without_hub | settings,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 2, ended.stderr
