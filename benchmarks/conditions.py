@@ -30,13 +30,24 @@ class Condition:
     weight: float = 0.0
 
 
+@dataclass(frozen=True)
+class Encoders:
+    """How names become vectors; `look` in the space of an image-text tower, None for a tower without names."""
+
+    text: Encode
+    look: Encode | None
+
+
 def categories_without(
-    cues: CueIndex, removed: set[int], *, names: tuple[str, ...], lexicon: Array, encode: Encode
+    cues: CueIndex, removed: set[int], *, names: tuple[str, ...], lexicon: Array, encoders: Encoders
 ) -> list[Category]:
     """Return the categories as they would be if the lexicon lacked the entries `removed`."""
     kept = [number for number in range(len(cues.entries)) if number not in removed]
     categories = Categories(
-        CueIndex([cues.entries[number] for number in kept]), encode=encode, encode_look=None, capacity=len(names)
+        CueIndex([cues.entries[number] for number in kept]),
+        encode=encoders.text,
+        encode_look=encoders.look,
+        capacity=len(names),
     )
     categories.learn_lexicon(lexicon[kept])
     whole = []
@@ -48,12 +59,12 @@ def categories_without(
 
 
 def conditions_of(
-    names: tuple[str, ...], cues: CueIndex, *, lexicon: Array, encode: Encode, seed: int
+    names: tuple[str, ...], cues: CueIndex, *, lexicon: Array, encoders: Encoders, seed: int
 ) -> list[Condition]:
     """Return the names as they are, with half and with all of their entries removed, and in other words."""
 
     def without(removed: set[int], offered: tuple[str, ...] = names) -> list[Category]:
-        return categories_without(cues, removed, names=offered, lexicon=lexicon, encode=encode)
+        return categories_without(cues, removed, names=offered, lexicon=lexicon, encoders=encoders)
 
     known = without(set())
     own = [set(np.flatnonzero(category.kin == 1).tolist()) for category in known]

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from benchmarks.conditions import Condition, channels_of, conditions_of
+from benchmarks.conditions import Condition, Encoders, channels_of, conditions_of
 from benchmarks.corpus import CORPUS, read_corpus
 from benchmarks.fitting import (
     FOLDS,
@@ -116,10 +116,12 @@ def documents_of(pages: Pages, logits: Array, *, temperature: float, first: floa
 def fit(pages: Pages, bundle: Bundle, encoder: Encoder) -> tuple[dict[str, Array], dict[str, object]]:
     """Return the fitted arrays and the numbers for bundle.json, and print what cross-validation says of them."""
     cues, traits = bundle.cues, trait_table(bundle.cues)
-    whole = Categories(cues, encode=encoder.encode_names, encode_look=None, capacity=len(pages.names))
+    has_names = bundle.look.has_names
+    encoders = Encoders(encoder.encode_names, encoder.encode_look_names if has_names else None)
+    whole = Categories(cues, encode=encoders.text, encode_look=encoders.look, capacity=len(pages.names))
     lexicon = as_stored(whole.encode_lexicon())
     fitted = fit_background(pages, cues)
-    conditions = conditions_of(pages.names, cues, lexicon=lexicon, encode=encoder.encode_names, seed=SEED)
+    conditions = conditions_of(pages.names, cues, lexicon=lexicon, encoders=encoders, seed=SEED)
     vectors = np.stack([category.vector for category in conditions[0].categories])
     features = np.stack([head_features(found, fitted) for found in pages.evidence])
     heads = UnseenHeads(pages, features)
@@ -129,8 +131,8 @@ def fit(pages: Pages, bundle: Bundle, encoder: Encoder) -> tuple[dict[str, Array
         channels = channels_of(pages, condition, fitted=fitted, traits=traits)
         offered = np.stack([category.vector for category in condition.categories])
         # a shipped head was fitted to the vectors of the names as they are, whatever words are offered
-        is_known = condition.names != pages.names
-        raw.append(channels | {"look": heads.scores(vectors if is_known else offered, offered)})
+        targets = offered if condition.names == pages.names else vectors
+        raw.append(channels if has_names else channels | {"look": heads.scores(targets, offered)})
     written = np.array([len(found.texts) > 0 for found in pages.evidence])
     names = sorted(raw[0])
     scales = {name: float(raw[0][name][written].std()) for name in names}
@@ -154,15 +156,20 @@ def fit(pages: Pages, bundle: Bundle, encoder: Encoder) -> tuple[dict[str, Array
     whole.learn_lexicon(lexicon)
     rivals = Condition("the lexicon's entries", entries, whole.of_entries())
     rival_vectors = np.stack([entry.vector for entry in rivals.categories])
-    against = channels_of(pages, rivals, fitted=fitted, traits=traits) | {"look": heads.scores(vectors, rival_vectors)}
+    against = channels_of(pages, rivals, fitted=fitted, traits=traits)
+    if not has_names:
+        against["look"] = heads.scores(vectors, rival_vectors)
     kin = np.stack([category.kin for category in conditions[0].categories])
     ask = NoneAsked(cues.kinds, kin, vectors @ rival_vectors.T, temperature)
     none_scale = ask.fit(
         unseen[0][pages.first], (stacked(against) @ final)[pages.first].astype(np.float32), pages.labels
     )
 
-    head, space = fit_head(features, vectors[pages.labels[pages.document]], head_weights(pages), len(vectors))
-    fitted |= {"look_head": head, "look_space": space, "entry_vectors": lexicon, "lexicon_digest": lexicon_digest(cues)}
+    fitted |= {"entry_vectors": lexicon, "lexicon_digest": lexicon_digest(cues)}
+    if not has_names:  # an image-text tower brings its own vectors for names and needs no head
+        targets = vectors[pages.labels[pages.document]]
+        head, space = fit_head(features, targets, head_weights(pages), len(vectors))
+        fitted |= {"look_head": head, "look_space": space}
     channels = {name: round(weight, 3) for name, weight in zip(names, final.tolist(), strict=True)}
     return fitted, {
         "temperature": temperature,
@@ -232,11 +239,15 @@ class NoneAsked:
                     others = rng.choice(np.delete(np.arange(logits.shape[1]), label), size, replace=False)
                     for found, offered in ((present, np.append(others[1:], label)), (absent, others)):
                         mask = rivals_of(self.kin[offered], self.kinds, self.cosines[offered])
-                        found.append(log_odds(logits[document, offered], against[document, mask], self.temperature))
+                        if mask.any():
+                            odd = log_odds(logits[document, offered], against[document, mask], self.temperature)
+                            found.append(odd)
+            if not present or not absent:
+                continue  # a lexicon with hardly more than the offered names has no rivals
             print(f"  none of {size}: AUROC {auroc(np.array(present), np.array(absent)):.3f}")
             odds += [*present, *absent]
             is_none += [0.0] * len(present) + [1.0] * len(absent)
-        return _platt(torch.tensor(odds), torch.tensor(is_none))
+        return _platt(torch.tensor(odds), torch.tensor(is_none)) if odds else NoneScale()
 
 
 def _platt(odds: torch.Tensor, is_none: torch.Tensor) -> NoneScale:

@@ -35,6 +35,8 @@ _NAME_OF_KNOWN: Final = 0.4
 _LAYOUT_SHARE: Final = 0.7
 #: A page with fewer letters has no text to speak of; its text channels say nothing.
 _LEAST_LETTERS: Final = 3
+#: What the layout of a page without text is worth: half of its traits say only that there is none.
+_WORDLESS_SHARE: Final = 0.5
 _BLANK: Final = list(TRAITS).index("blank")
 
 
@@ -115,8 +117,8 @@ def channel_scores(
     sight = evidence.sight
     vectors = np.stack([category.vector for category in categories])
     kin = np.stack([category.kin for category in categories])
-    if sight.traits[_BLANK] > 0:  # nothing to go by: all are as likely but what is blank by its nature
-        return {"structure": MOST_DEVIATIONS * (kin @ traits[:, _BLANK])}
+    if sight.traits[_BLANK] > 0:  # nothing to go by: all are as likely, but for what is blank by its nature
+        return dict.fromkeys(("body", "cues", "structure"), MOST_DEVIATIONS * (kin @ traits[:, _BLANK]))
     raw: dict[str, Array] = {}
     if len(evidence.texts):
         raw["body"] = _cosines(evidence.texts[0], vectors, fitted.get("body_mean"))
@@ -126,7 +128,8 @@ def channel_scores(
         raw["heading"] = kin @ _standard(sight.headings, fitted, "heading")
         raw["name"] = name_evidence(sight.text, names) * (1.0 - (1.0 - _NAME_OF_KNOWN) * known)
     expected = traits / np.maximum(np.linalg.norm(traits, axis=1, keepdims=True), 1.0)
-    raw["structure"] = kin @ (expected @ _standard(sight.traits, fitted, "trait"))
+    told = 1.0 if len(evidence.texts) else _WORDLESS_SHARE
+    raw["structure"] = told * (kin @ (expected @ _standard(sight.traits, fitted, "trait")))
     if categories[0].look is not None:
         names_look = np.stack([category.look for category in categories if category.look is not None])
         raw["look"] = _cosines(evidence.look, names_look, fitted.get("look_mean"))
