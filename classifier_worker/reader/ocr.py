@@ -23,7 +23,7 @@ Corners = NDArray[np.float32]  #: (lines, 4, 2) in px, each clockwise from the t
 #: Long side of the picture that lines are cut from; small print is unreadable below it.
 _PAGE_PX: Final = 1600
 #: Long side of what detection sees; it costs by the area.
-_DETECTION_PX: Final = 736
+_DETECTION_PX: Final = 704
 #: A page longer than this many times its width (a receipt) keeps its area instead of its long side.
 _ELONGATED: Final = 1.5
 _ELONGATED_MOST: Final = 9.0
@@ -32,7 +32,7 @@ _ENLARGED_MOST: Final = 2.0
 #: What detection takes: sides in multiples of this.
 _STRIDE_PX: Final = 32
 #: Recognition sees lines 48 px high; this is how many pixels of their width a page may cost.
-_WIDTH_BUDGET_PX: Final = 8_500.0
+_WIDTH_BUDGET_PX: Final = 7_000.0
 #: Share of it for the pages after the first, which weigh less in a document's answer.
 _LATER_SHARE: Final = 0.4
 #: Share of it for a page whose lines cannot be read: another script, handwriting, noise.
