@@ -231,7 +231,7 @@ def test_a_released_message_comes_again_to_the_same_member(backend: Backend) -> 
         backend.commits(0, 1)
 
 
-@SLOW_ON_MOCK
+@OWNED_SLOW_ON_MOCK
 def test_a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back(backend: Backend) -> None:
     for partition in range(PARTITIONS):
         backend.produce(partition, 1, 1)
