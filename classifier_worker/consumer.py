@@ -4,7 +4,8 @@ Owns the consumer handle and the one thread that polls it. That thread never wor
 into the hand-off, pauses and resumes, stores the low-water marks and commits them each second.
 
 Revoked: drop what has not started of the partition, wait (bounded) for what has, commit, forget. A job
-acks only after its result is delivered, so nothing is left to flush by then. Lost: forget, never
+acks only after its result is delivered, so nothing is left to flush by then. What is finished ahead of a
+mark is committed beside it, for whoever gets the partition next. Lost: forget, never
 commit. An ack that comes later moves nothing, because offsets are only stored for the partition's
 present assignment, and `commit(offsets=...)`, which would succeed for partitions of others, is not used.
 """
@@ -19,9 +20,10 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from classifier_worker.core import done_ahead
 from classifier_worker.core.held import Partition
 from classifier_worker.handoff import Delivery, RawMessage
-from classifier_worker.partition_handoff import PartitionHandOff
+from classifier_worker.partition_handoff import PartitionHandOff, Progress
 from docfleet import metrics
 from docfleet.fault_points import reached
 from docfleet.stopping import Deadline
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 _IDLE_POLL_SECONDS: Final = 0.2
 _BUSY_POLL_SECONDS: Final = 0.02  #: while something waits for its time or for room
 _COMMIT_SECONDS: Final = 1.0
+_COMMITTED_SECONDS: Final = 5.0
 _STATISTICS_MS: Final = 5000
 #: A fetch that waits at the broker delays what is resumed meanwhile (librdkafka's default: 500 ms).
 _FETCH_WAIT_MS: Final = 50
@@ -173,9 +176,10 @@ class JobConsumer:
         self._paused = wanted
 
     def _store(self) -> None:
-        for (topic, partition), mark in self._handoff.advanced_marks().items():
+        for (topic, partition), (mark, ahead) in self._handoff.advanced().items():
+            place = TopicPartition(topic, partition, mark, done_ahead.encode(mark, ahead))
             try:
-                self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, mark)])
+                self._consumer.store_offsets(offsets=[place])
             except KafkaException as error:  # the partition has just been taken away
                 self._log_commit_failure(error.args[0])
             else:
@@ -195,7 +199,7 @@ class JobConsumer:
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         names = _named(partitions)
-        self._handoff.assign(names)
+        self._handoff.assign(names, self._committed(consumer, partitions))
         self._lost_at = None
         consumer.incremental_assign(partitions)
         consumer.resume(partitions)  # librdkafka keeps a pause while a partition is away
@@ -204,6 +208,19 @@ class JobConsumer:
         self._paused = (self._paused - frozenset(names)) | held
         metrics.REBALANCES.labels("assigned").inc(len(partitions))
         logger.info("partitions assigned", extra={"action": "assigned", "partitions": names})
+
+    def _committed(self, consumer: Any, partitions: list[TopicPartition]) -> dict[Partition, Progress]:
+        """Return where the partitions' owners before have come to; nothing when that cannot be known now."""
+        try:
+            places = consumer.committed(partitions, timeout=_COMMITTED_SECONDS)
+        except KafkaException as error:
+            logger.warning("what is done ahead is not known: %s", error, extra={"action": "committed_unknown"})
+            return {}
+        return {
+            (place.topic, place.partition): (place.offset, done_ahead.decode(place.offset, place.metadata))
+            for place in places
+            if place.offset >= 0
+        }
 
     def _on_revoke(self, _consumer: Any, partitions: list[TopicPartition]) -> None:
         names = _named(partitions)
