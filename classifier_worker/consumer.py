@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 _IDLE_POLL_SECONDS: Final = 0.2
 _BUSY_POLL_SECONDS: Final = 0.02  #: while something waits for its time or for room
 _COMMIT_SECONDS: Final = 1.0
+#: Committing and leaving may take this long at least, whatever is left of a stop's time.
+_LEAVE_SECONDS: Final = 2.0
 _COMMITTED_SECONDS: Final = 5.0
 _STATISTICS_MS: Final = 5000
 #: A fetch that waits at the broker delays what is resumed meanwhile (librdkafka's default: 500 ms).
@@ -60,6 +62,7 @@ class JobConsumer:
         self._paused: frozenset[Partition] = frozenset()
         self._commit_is_due = False
         self._closing = threading.Event()
+        self._leave_by = Deadline(0)
         self._last_turn = self._last_commit = time.monotonic()
         self._lost_at: float | None = None
         self._failure: BaseException | None = None
@@ -97,9 +100,11 @@ class JobConsumer:
         self.stop_intake()
         is_idle = self._handoff.wait_until_idle(deadline.remaining())
         self._drain_seconds = 0.0  # leaving revokes every partition; what has not ended by now is handed back
+        leave_seconds = max(_LEAVE_SECONDS, deadline.remaining())
+        self._leave_by = Deadline(leave_seconds / 2)
         self._closing.set()
         if self._thread.is_alive():
-            self._thread.join(max(2.0, deadline.remaining()))
+            self._thread.join(leave_seconds)
         return is_idle and not self._thread.is_alive()
 
     @property
@@ -131,8 +136,7 @@ class JobConsumer:
             )
             while not self._closing.is_set():
                 self._turn()
-            self._store()
-            self._commit(asynchronous=False)
+            self._commit_last()
         except BaseException as error:
             self._failure = error
             logger.exception("the poll loop failed", extra={"action": "consumer_failed"})
@@ -186,14 +190,23 @@ class JobConsumer:
                 self._commit_is_due = True
 
     def _commit(self, *, asynchronous: bool) -> None:
-        if not self._commit_is_due:
-            return
+        if asynchronous and not self._commit_is_due:
+            return  # but who is about to lose partitions must know that the commit before got through
         self._commit_is_due = False
         reached("before_offset_commit")
         try:
             self._consumer.commit(asynchronous=asynchronous)
         except KafkaException as error:
             self._log_commit_failure(error.args[0])
+
+    def _commit_last(self) -> None:
+        """Commit before leaving. While others join or leave too, the group refuses that: then wait until they have."""
+        while True:
+            self._store()
+            self._commit(asynchronous=False)
+            if not self._commit_is_due or self._leave_by.is_over:
+                return
+            self._consumer.poll(_BUSY_POLL_SECONDS)  # lets the group come to terms; what it returns is not ours to do
 
     # --- callbacks, on the poll thread ---
 

@@ -90,6 +90,18 @@ class AnyOrder(RuleBasedStateMachine):
         self.end_revoke()
         self.assign(place)
 
+    @rule(target=tickets, place=PLACES)
+    def overtake_and_hand_over(self, place: tuple[str, int]) -> object:
+        """The second of two ends first, and the partition moves on: its next owner has only the first to do."""
+        pair = [self._arrive(place, 0) for _ in range(2)]
+        started = [owned for owned in pair if owned and isinstance(self._start(owned, 0), tuple)]
+        if started and started[-1] == pair[-1]:
+            self.finish(started.pop())
+        self.hand_over(place)
+        for owned in started:
+            self.finish(owned)  # too late
+        return multiple(*(owned for owned in (self._arrive(place, 0) for _ in range(2)) if owned))
+
     @rule(target=tickets, place=PLACES, gap=st.sampled_from([0, 0, 3]))
     def arrive(self, place: tuple[str, int], gap: int) -> object:
         owned = self._arrive(place, gap)
