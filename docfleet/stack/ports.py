@@ -1,11 +1,15 @@
 """Free TCP ports on the loopback address, the same ones for a data dir on every start where possible."""
 
 import json
+import random
 import socket
 from pathlib import Path
 from typing import Final
 
 LOOPBACK: Final = "127.0.0.1"
+#: Below the range that Linux takes the ports of outgoing connections from (net.ipv4.ip_local_port_range).
+_LISTENING: Final = (20_000, 32_000)
+_TRIES: Final = 100
 
 
 def is_free(port: int) -> bool:
@@ -20,7 +24,11 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
+    """Return a port that nobody listens on now, and that no outgoing connection is given before somebody does."""
+    for _ in range(_TRIES):
+        port = random.randrange(*_LISTENING)  # noqa: S311  # no secret
+        if is_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
