@@ -4,7 +4,8 @@ Owns the consumer handle and the one thread that polls it. That thread never wor
 into the hand-off, pauses and resumes, stores the low-water marks and commits them each second.
 
 Revoked: drop what has not started of the partition, wait (bounded) for what has, commit, forget. A job
-acks only after its result is delivered, so nothing is left to flush by then. Lost: forget, never
+acks only after its result is delivered, so nothing is left to flush by then. What is finished ahead of a
+mark is committed beside it, for whoever gets the partition next. Lost: forget, never
 commit. An ack that comes later moves nothing, because offsets are only stored for the partition's
 present assignment, and `commit(offsets=...)`, which would succeed for partitions of others, is not used.
 """
@@ -19,9 +20,10 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from classifier_worker.core import done_ahead
 from classifier_worker.core.held import Partition
 from classifier_worker.handoff import Delivery, RawMessage
-from classifier_worker.partition_handoff import PartitionHandOff
+from classifier_worker.partition_handoff import PartitionHandOff, Progress
 from docfleet import metrics
 from docfleet.fault_points import reached
 from docfleet.stopping import Deadline
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 _IDLE_POLL_SECONDS: Final = 0.2
 _BUSY_POLL_SECONDS: Final = 0.02  #: while something waits for its time or for room
 _COMMIT_SECONDS: Final = 1.0
+#: Committing and leaving may take this long at least, whatever is left of a stop's time.
+_LEAVE_SECONDS: Final = 2.0
+_COMMITTED_SECONDS: Final = 5.0
 _STATISTICS_MS: Final = 5000
 #: A fetch that waits at the broker delays what is resumed meanwhile (librdkafka's default: 500 ms).
 _FETCH_WAIT_MS: Final = 50
@@ -57,6 +62,7 @@ class JobConsumer:
         self._paused: frozenset[Partition] = frozenset()
         self._commit_is_due = False
         self._closing = threading.Event()
+        self._leave_by = Deadline(0)
         self._last_turn = self._last_commit = time.monotonic()
         self._lost_at: float | None = None
         self._failure: BaseException | None = None
@@ -94,9 +100,11 @@ class JobConsumer:
         self.stop_intake()
         is_idle = self._handoff.wait_until_idle(deadline.remaining())
         self._drain_seconds = 0.0  # leaving revokes every partition; what has not ended by now is handed back
+        leave_seconds = max(_LEAVE_SECONDS, deadline.remaining())
+        self._leave_by = Deadline(leave_seconds / 2)
         self._closing.set()
         if self._thread.is_alive():
-            self._thread.join(max(2.0, deadline.remaining()))
+            self._thread.join(leave_seconds)
         return is_idle and not self._thread.is_alive()
 
     @property
@@ -128,8 +136,7 @@ class JobConsumer:
             )
             while not self._closing.is_set():
                 self._turn()
-            self._store()
-            self._commit(asynchronous=False)
+            self._commit_last()
         except BaseException as error:
             self._failure = error
             logger.exception("the poll loop failed", extra={"action": "consumer_failed"})
@@ -173,17 +180,18 @@ class JobConsumer:
         self._paused = wanted
 
     def _store(self) -> None:
-        for (topic, partition), mark in self._handoff.advanced_marks().items():
+        for (topic, partition), (mark, ahead) in self._handoff.advanced().items():
+            place = TopicPartition(topic, partition, mark, done_ahead.encode(mark, ahead))
             try:
-                self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, mark)])
+                self._consumer.store_offsets(offsets=[place])
             except KafkaException as error:  # the partition has just been taken away
                 self._log_commit_failure(error.args[0])
             else:
                 self._commit_is_due = True
 
     def _commit(self, *, asynchronous: bool) -> None:
-        if not self._commit_is_due:
-            return
+        if asynchronous and not self._commit_is_due:
+            return  # but who is about to lose partitions must know that the commit before got through
         self._commit_is_due = False
         reached("before_offset_commit")
         try:
@@ -191,11 +199,20 @@ class JobConsumer:
         except KafkaException as error:
             self._log_commit_failure(error.args[0])
 
+    def _commit_last(self) -> None:
+        """Commit before leaving. While others join or leave too, the group refuses that: then wait until they have."""
+        while True:
+            self._store()
+            self._commit(asynchronous=False)
+            if not self._commit_is_due or self._leave_by.is_over:
+                return
+            self._consumer.poll(_BUSY_POLL_SECONDS)  # lets the group come to terms; what it returns is not ours to do
+
     # --- callbacks, on the poll thread ---
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         names = _named(partitions)
-        self._handoff.assign(names)
+        self._handoff.assign(names, self._committed(consumer, partitions))
         self._lost_at = None
         consumer.incremental_assign(partitions)
         consumer.resume(partitions)  # librdkafka keeps a pause while a partition is away
@@ -204,6 +221,19 @@ class JobConsumer:
         self._paused = (self._paused - frozenset(names)) | held
         metrics.REBALANCES.labels("assigned").inc(len(partitions))
         logger.info("partitions assigned", extra={"action": "assigned", "partitions": names})
+
+    def _committed(self, consumer: Any, partitions: list[TopicPartition]) -> dict[Partition, Progress]:
+        """Return where the partitions' owners before have come to; nothing when that cannot be known now."""
+        try:
+            places = consumer.committed(partitions, timeout=_COMMITTED_SECONDS)
+        except KafkaException as error:
+            logger.warning("what is done ahead is not known: %s", error, extra={"action": "committed_unknown"})
+            return {}
+        return {
+            (place.topic, place.partition): (place.offset, done_ahead.decode(place.offset, place.metadata))
+            for place in places
+            if place.offset >= 0
+        }
 
     def _on_revoke(self, _consumer: Any, partitions: list[TopicPartition]) -> None:
         names = _named(partitions)

@@ -2,13 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from classifier_worker.core.held import Partition
 from classifier_worker.core.inflight import Inflight
 from classifier_worker.handoff import RELEASED_SECONDS, Delivery, HandOff, HandOffOptions, RawMessage
 from docfleet import metrics
+
+#: A low-water mark, and the offsets above it that are finished.
+Progress = tuple[int, frozenset[int]]
 
 #: Messages of one partition that may wait for their time or for room before its intake is paused.
 _WAITING_MAX: Final = 64
@@ -23,11 +26,11 @@ class PartitionHandOff(HandOff):
         self._crowded: frozenset[Partition] = frozenset()
         self._stretched: frozenset[Partition] = frozenset()
 
-    def assign(self, partitions: Collection[Partition]) -> None:
-        """Begin a new epoch for each partition."""
+    def assign(self, partitions: Collection[Partition], committed: Mapping[Partition, Progress] | None = None) -> None:
+        """Begin a new epoch for each partition, where those before have come to."""
         with self._change:
             for partition in partitions:
-                self._inflight.assign(partition)
+                self._inflight.assign(partition, *(committed or {}).get(partition, (0, frozenset())))
 
     def leave(self, partitions: Collection[Partition], drain_seconds: float) -> bool:
         """Drop what has not started of these partitions and wait for what has; False when that took too long."""
@@ -65,10 +68,11 @@ class PartitionHandOff(HandOff):
             metrics.HEAD_STRETCH.set(max(stretch.values(), default=0))
             return (self._crowded | self._stretched) & assigned
 
-    def advanced_marks(self) -> dict[Partition, int]:
-        """Return the low-water marks that moved since this was last asked."""
+    def advanced(self) -> dict[Partition, Progress]:
+        """Return how far the partitions have come of which more is finished since this was last asked."""
         with self._change:
-            return self._inflight.advanced_marks()
+            marks = self._inflight.advanced_marks()
+            return {partition: (mark, self._inflight.done_ahead(partition)) for partition, mark in marks.items()}
 
     @property
     def partitions(self) -> frozenset[Partition]:

@@ -20,8 +20,11 @@ class _Assignment:
     #: unfinished offsets; offsets arrive in rising order, so the first key is the lowest
     unfinished: dict[int, None] = field(default_factory=dict)
     next_offset: int | None = None  #: one past the last that arrived
-    finished_to: int = 0  #: one past the highest that is finished
-    reported: int | None = None  #: the mark that `advanced_marks` told last
+    ahead: set[int] = field(default_factory=set)  #: finished offsets above the mark
+    known_done: frozenset[int] = frozenset()  #: finished by an owner before; not to be done again
+    known_from: int = 0  #: the mark at which that was so
+    changes: int = 0  #: of what is finished
+    reported: tuple[int, int] | None = None  #: the mark and the changes that `advanced_marks` told last
     is_leaving: bool = False  #: being revoked: nothing more of it starts
 
 
@@ -38,10 +41,10 @@ class Inflight(Held):
         """The partitions that are assigned now."""
         return frozenset(self._assignments)
 
-    def assign(self, partition: Partition) -> None:
-        """Begin a new epoch of the partition, with nothing of it known."""
+    def assign(self, partition: Partition, mark: int = 0, done: frozenset[int] = frozenset()) -> None:
+        """Begin a new epoch of the partition. `done` was finished ahead of `mark`, where the partition goes on."""
         self._last_epoch += 1
-        self._assignments[partition] = _Assignment(self._last_epoch)
+        self._assignments[partition] = _Assignment(self._last_epoch, known_done=done, known_from=mark)
 
     def leave(self, partition: Partition) -> None:
         """Let nothing more of the partition start; messages not started stop counting. Marks still move."""
@@ -64,7 +67,7 @@ class Inflight(Held):
         return self.is_current(ticket) and not self._assignments[ticket.partition].is_leaving
 
     def arrive(self, partition: Partition, offset: int) -> Ticket | None:
-        """Note a message and return its ticket; None when the partition is not ours.
+        """Note a message and return its ticket; None when the partition is not ours or the message is done.
 
         An offset that came before means that the log begins anew (a topic made again): a new epoch.
         """
@@ -75,7 +78,12 @@ class Inflight(Held):
             self.assign(partition)
             self._drop_unstarted()
             assignment = self._assignments[partition]
+        if offset < assignment.known_from:  # the log begins anew, or the mark was reset: nothing of it is known
+            assignment.known_done = frozenset()
         assignment.next_offset = offset + 1
+        if offset in assignment.known_done:
+            self._note_finished(assignment, offset)
+            return None
         assignment.unfinished[offset] = None
         return Ticket(partition, assignment.epoch, offset)
 
@@ -85,8 +93,7 @@ class Inflight(Held):
         if not self.is_current(ticket):
             return False
         assignment = self._assignments[ticket.partition]
-        assignment.unfinished.pop(ticket.offset, None)
-        assignment.finished_to = max(assignment.finished_to, ticket.offset + 1)
+        self._note_finished(assignment, ticket.offset)
         return True
 
     def started_of(self, partitions: Container[Partition]) -> int:
@@ -100,14 +107,18 @@ class Inflight(Held):
         return next(iter(assignment.unfinished), assignment.next_offset)
 
     def advanced_marks(self) -> dict[Partition, int]:
-        """Return the marks that moved since this was last asked."""
+        """Return the marks of the partitions of which more is finished, or known, since this was last asked."""
         moved = {}
         for partition, assignment in self._assignments.items():
             mark = self.mark(partition)
-            if mark is not None and mark != assignment.reported:
+            if mark is not None and (mark, assignment.changes) != assignment.reported:
                 moved[partition] = mark
-                assignment.reported = mark
+                assignment.reported = (mark, assignment.changes)
         return moved
+
+    def done_ahead(self, partition: Partition) -> frozenset[int]:
+        """Return the offsets above the partition's mark that are finished."""
+        return frozenset(self._assignments[partition].ahead)
 
     def head(self, partition: Partition) -> Ticket | None:
         """Return the message that the partition's mark waits for; None when all that arrived is finished."""
@@ -117,4 +128,12 @@ class Inflight(Held):
 
     def stretch(self, partition: Partition) -> int:
         """Return how far the highest finished offset is ahead of the mark: offsets that a crash may repeat."""
-        return max(0, self._assignments[partition].finished_to - (self.mark(partition) or 0))
+        highest = max(self._assignments[partition].ahead, default=None)
+        return 0 if highest is None else highest + 1 - (self.mark(partition) or 0)
+
+    def _note_finished(self, assignment: _Assignment, offset: int) -> None:
+        assignment.unfinished.pop(offset, None)
+        assignment.ahead.add(offset)
+        assignment.changes += 1
+        mark = next(iter(assignment.unfinished), assignment.next_offset)
+        assignment.ahead = {done for done in assignment.ahead if mark is not None and done > mark}

@@ -50,14 +50,17 @@ def hunt(tracker: Any) -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("next(iter(assignment.unfinished), assignment.next_offset)", "assignment.next_offset"),
-        ("next(iter(assignment.unfinished), assignment.next_offset)", "assignment.finished_to or None"),
+        ("return next(iter(assignment.unfinished), assignment.next_offset)", "return assignment.next_offset"),
+        ("done > mark}", "done >= mark - 1}"),
+        ("assignment.ahead.add(offset)", "assignment.ahead.add(offset + 1)"),
+        ("if offset in assignment.known_done:", "if False:"),
+        ("known_done=done, known_from=mark", "known_done=frozenset(range(mark + 1)), known_from=mark"),
         ("and assignment.epoch == ticket.epoch", ""),
         ("self._assignments[partition].is_leaving = True", "pass"),
         ("if self._assignments.pop(partition, None) is not None:", "if False:"),
-        ("assignment.unfinished.pop(ticket.offset, None)", "pass"),
+        ("assignment.unfinished.pop(offset, None)", "pass"),
         ("self._last_epoch += 1", ""),
-        ("assignment.reported = mark", "assignment.reported = mark + 1\n                moved[partition] = mark + 1"),
+        ("moved[partition] = mark", "moved[partition] = mark + 1"),
     ],
 )
 def test_a_mutant_of_the_partitions_is_caught(before: str, after: str) -> None:

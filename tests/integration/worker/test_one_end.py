@@ -73,13 +73,13 @@ def test_nothing_is_acknowledged_while_kafka_is_away_and_a_stop_hands_the_job_ba
         assert has_read.wait(10)
         thread.join(2.5)  # longer than an event may wait for its broker
         assert thread.is_alive()
-        assert handoff.advanced_marks() == {PLACE: 0}
+        assert handoff.advanced() == {PLACE: (0, frozenset())}
         jobs.abandon()
         thread.join(10)
         assert not thread.is_alive()
         assert handoff.jobs == 0
         assert handoff.is_holding_back, "the job waits to be done again"
-        assert handoff.advanced_marks() == {}
+        assert handoff.advanced() == {}
 
 
 def test_a_hung_job_goes_to_the_retry_topic_and_its_late_thread_tells_nothing(kafka: str, topics: None) -> None:
@@ -101,7 +101,7 @@ def test_a_hung_job_goes_to_the_retry_topic_and_its_late_thread_tells_nothing(ka
         eventually_sync(is_taken_over)
         again = log.until(job_id, events.ClassificationRequested)
         assert (again.attempt, again.job_id) == (2, job_id)
-        assert handoff.advanced_marks() == {PLACE: 1}
+        assert handoff.advanced() == {PLACE: (1, frozenset())}
         may_end.set()
         thread.join(10)
         assert not thread.is_alive()

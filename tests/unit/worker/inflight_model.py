@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from classifier_worker.core.done_ahead import decode, encode
 from classifier_worker.core.held import Bounds, Ticket
 from classifier_worker.core.inflight import Inflight
 
@@ -42,14 +43,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.owners = {PLACE: 0, OTHER: 0}
         self.sizes: dict[Owned, int] = {}
         self.committed = {PLACE: 0, OTHER: 0}
+        self.done_ahead: dict[tuple[str, int], frozenset[int]] = {PLACE: frozenset(), OTHER: frozenset()}
         self.finished: dict[tuple[str, int], set[int]] = {PLACE: set(), OTHER: set()}
+        self.done_ahead_at_start = dict(self.done_ahead)
         self.finishes: set[Owned] = set()
+        self.finishes_now: dict[tuple[str, int], set[int]] = {PLACE: set(), OTHER: set()}  # of the present owner
 
     @rule(place=PLACES)
     def assign(self, place: tuple[str, int]) -> None:
         if place not in self.unfinished:
-            self.inflight.assign(place)
+            self.inflight.assign(place, self.committed[place], self.done_ahead[place])
             self.owners[place] += 1
+            self.done_ahead_at_start[place] = self.done_ahead[place]
+            self.finishes_now[place] = set()
             self.unfinished[place] = set()
             self.seen.pop(place, None)
             self.next[place] = self.committed[place]  # a new owner begins at the committed offset
@@ -68,8 +74,8 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.leaving)
     @rule()
     def end_revoke(self) -> None:
+        self._commit(self.inflight.advanced_marks())
         for place in self.leaving:
-            self._commit({p: mark for p, mark in self.inflight.advanced_marks().items() if p == place})
             self._forget(place)
         self.leaving.clear()
 
@@ -77,6 +83,24 @@ class AnyOrder(RuleBasedStateMachine):
     def lose(self, place: tuple[str, int]) -> None:
         self.leaving.discard(place)
         self._forget(place)
+
+    @rule(place=PLACES)
+    def hand_over(self, place: tuple[str, int]) -> None:
+        self.begin_to_revoke(place)
+        self.end_revoke()
+        self.assign(place)
+
+    @rule(target=tickets, place=PLACES)
+    def overtake_and_hand_over(self, place: tuple[str, int]) -> object:
+        """The second of two ends first, and the partition moves on: its next owner has only the first to do."""
+        pair = [self._arrive(place, 0) for _ in range(2)]
+        started = [owned for owned in pair if owned and isinstance(self._start(owned, 0), tuple)]
+        if started and started[-1] == pair[-1]:
+            self.finish(started.pop())
+        self.hand_over(place)
+        for owned in started:
+            self.finish(owned)  # too late
+        return multiple(*(owned for owned in (self._arrive(place, 0) for _ in range(2)) if owned))
 
     @rule(target=tickets, place=PLACES, gap=st.sampled_from([0, 0, 3]))
     def arrive(self, place: tuple[str, int], gap: int) -> object:
@@ -94,11 +118,14 @@ class AnyOrder(RuleBasedStateMachine):
         if place not in self.unfinished:
             assert ticket is None
             return None
-        assert ticket is not None
         self.finished[place].update(range(self.next[place], offset))
-        self.unfinished[place].add(offset)
         self.seen[place] = offset
         self.next[place] = offset + 1
+        assert (ticket is None) == (offset in self.done_ahead_at_start[place])
+        if ticket is None:  # an owner before has done it
+            self.finishes_now[place].add(offset)
+            return None
+        self.unfinished[place].add(offset)
         return ticket, self.owners[place]
 
     @rule(target=started, owned=consumes(tickets), size=SIZES)
@@ -132,6 +159,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.finishes.add(owned)
             self.unfinished[ticket.partition].discard(ticket.offset)
             self.finished[ticket.partition].add(ticket.offset)
+            self.finishes_now[ticket.partition].add(ticket.offset)
 
     @rule(target=tickets, owned=consumes(started))
     def release(self, owned: Owned) -> Owned:
@@ -152,6 +180,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.inflight.mark(place) == expected
             head = self.inflight.head(place)
             assert (head and head.offset) == (min(unfinished) if unfinished else None)
+            ahead = {offset for offset in self.finishes_now[place] if expected is not None and offset > expected}
+            assert self.inflight.done_ahead(place) == ahead
+            assert self.inflight.stretch(place) == (max(ahead) + 1 - self.inflight.mark(place) if ahead else 0)
 
     @invariant()
     def bounds_hold(self) -> None:
@@ -190,6 +221,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert mark >= self.committed[place], "a mark went back"
             assert set(range(mark)) <= self.finished[place], "a mark passed an unfinished offset"
             self.committed[place] = mark
+            text = encode(mark, self.inflight.done_ahead(place))
+            self.done_ahead[place] = decode(mark, text)
+            assert self.done_ahead[place] <= self.finished[place], "a job that is not done counts as done"
 
     def _forget(self, place: tuple[str, int]) -> None:
         self.inflight.forget(place)

@@ -58,7 +58,7 @@ def test_a_job_that_the_breaker_ended_is_not_done_again_when_its_thread_hands_it
     handoff.admit_due()
     assert handoff.jobs == 0
     assert not handoff.is_holding_back
-    assert handoff.advanced_marks() == {PLACE: 1}
+    assert handoff.advanced() == {PLACE: (1, frozenset())}
 
 
 def test_a_job_whose_end_is_being_told_is_not_overdue() -> None:
