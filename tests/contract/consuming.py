@@ -10,6 +10,7 @@ from uuid import UUID
 
 from confluent_kafka import Consumer, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from classifier_worker.consumer import JobConsumer
 from classifier_worker.core.held import Bounds
@@ -77,6 +78,17 @@ class Backend:
     def commits(self, partition: int, offset: int) -> None:
         """Wait until this offset is committed."""
         assert eventually_sync(lambda: self.committed(partition) == offset, within=10)
+
+
+@contextmanager
+def topic_on(bootstrap_servers: str, group_protocol: str, unique: str) -> Iterator[Backend]:
+    """Make a topic of PARTITIONS partitions on a real broker, for a group that has it to itself."""
+    topic = f"jobs-{unique}"
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(10)
+    opened = Backend(bootstrap_servers, group_protocol, topic, f"workers-{unique}")
+    yield opened
+    opened.close()
 
 
 def decode(value: bytes | None) -> events.ClassificationRequested:

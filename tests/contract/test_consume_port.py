@@ -7,14 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from classifier_worker.core.held import Bounds
 from docfleet.stopping import Deadline
 from schemas import codec
 from schemas.topics import NOT_BEFORE_HEADER
-from tests.contract.consuming import PARTITIONS, Backend, member, place
+from tests.contract.consuming import PARTITIONS, Backend, member, place, topic_on
 from tests.waiting import eventually_sync
 
 
@@ -40,15 +38,13 @@ SLOW_ON_MOCK = on("kafka-classic", "kafka-consumer", "kafka-share")
 @pytest.fixture(params=["mock-classic", "kafka-classic", "kafka-consumer", "kafka-share"])
 def backend(request: pytest.FixtureRequest, unique: str) -> Iterator[Backend]:
     name, group_protocol = request.param.split("-")
-    servers: str = request.getfixturevalue("mock_kafka" if name == "mock" else "kafka")
-    topic = f"jobs-{unique}"
-    if name == "mock":  # which makes topics of four partitions when asked about them
-        assert (
-            len(Producer({"bootstrap.servers": servers}).list_topics(topic, timeout=10).topics[topic].partitions) == 4
-        )
-    else:
-        admin = AdminClient({"bootstrap.servers": servers})
-        admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(10)
+    if name == "kafka":
+        with topic_on(request.getfixturevalue("kafka"), group_protocol, unique) as opened:
+            yield opened
+        return
+    # the mock makes topics of four partitions when asked about them
+    servers, topic = request.getfixturevalue("mock_kafka"), f"jobs-{unique}"
+    assert len(Producer({"bootstrap.servers": servers}).list_topics(topic, timeout=10).topics[topic].partitions) == 4
     opened = Backend(servers, group_protocol, topic, f"workers-{unique}")
     yield opened
     opened.close()

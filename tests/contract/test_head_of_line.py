@@ -3,22 +3,17 @@
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from classifier_worker.breaker import Breaker
 from classifier_worker.handoff import HeadLimits
-from tests.contract.consuming import PARTITIONS, Backend, Member, member, place
+from tests.contract.consuming import Backend, Member, member, place, topic_on
 from tests.waiting import eventually_sync
 
 
 @pytest.fixture
 def backend(kafka: str, unique: str) -> Iterator[Backend]:
-    admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_topics([NewTopic(f"jobs-{unique}", PARTITIONS, 1)])[f"jobs-{unique}"].result(10)
-    opened = Backend(kafka, "classic", f"jobs-{unique}", f"workers-{unique}")
-    yield opened
-    opened.close()
+    with topic_on(kafka, "classic", unique) as opened:
+        yield opened
 
 
 def finish(one: Member, count: int) -> None:

@@ -7,22 +7,18 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
-from confluent_kafka.cimpl import NewTopic
 
 from classifier_worker.breaker import Breaker
 from classifier_worker.core.held import Bounds
 from docfleet import metrics
-from tests.contract.consuming import PARTITIONS, Backend, member, place
+from tests.contract.consuming import Backend, member, place, topic_on
 from tests.waiting import eventually_sync
 
 
 @pytest.fixture
 def backend(kafka: str, unique: str) -> Iterator[Backend]:
-    admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_topics([NewTopic(f"jobs-{unique}", PARTITIONS, 1)])[f"jobs-{unique}"].result(10)
-    opened = Backend(kafka, "share", f"jobs-{unique}", f"workers-{unique}")
-    yield opened
-    opened.close()
+    with topic_on(kafka, "share", unique) as opened:
+        yield opened
 
 
 def told(what: str) -> float:
