@@ -22,8 +22,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from classifier_worker.core import done_ahead
 from classifier_worker.core.held import Partition
-from classifier_worker.handoff import Delivery, RawMessage
+from classifier_worker.handoff import RawMessage
 from classifier_worker.partition_handoff import PartitionHandOff, Progress
+from classifier_worker.receiving import Receiving
 from docfleet import metrics
 from docfleet.fault_points import reached
 from docfleet.stopping import Deadline
@@ -43,7 +44,7 @@ _STATISTICS_MS: Final = 5000
 _FETCH_WAIT_MS: Final = 50
 
 
-class JobConsumer:
+class JobConsumer(Receiving):
     """Messages of the group's partitions, for many job threads; call `start` once, `close` last."""
 
     def __init__(
@@ -56,7 +57,8 @@ class JobConsumer:
     ) -> None:
         self._config = config
         self._topics = list(topics)
-        self._handoff = handoff
+        super().__init__(handoff)
+        self._handoff: PartitionHandOff = handoff
         self._drain_seconds = drain_seconds
         self._consumer: Any = None
         self._paused: frozenset[Partition] = frozenset()
@@ -65,24 +67,7 @@ class JobConsumer:
         self._leave_by = Deadline(0)
         self._last_turn = self._last_commit = time.monotonic()
         self._lost_at: float | None = None
-        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="kafka-poll", daemon=True)
-
-    def receive(self, timeout_seconds: float) -> Delivery | None:
-        """Return the next message and count it as started; None when none may start within the time."""
-        return self._handoff.receive(timeout_seconds)
-
-    def ack(self, delivery: Delivery) -> None:
-        """Tell that the message is done with: its offset may be committed."""
-        self._handoff.ack(delivery)
-
-    def release(self, delivery: Delivery) -> None:
-        """Hand the message back unfinished: whoever owns its partition gets it again."""
-        self._handoff.release(delivery)
-
-    def reject(self, delivery: Delivery) -> None:
-        """Tell that the message is given up (it is in the dead letter topic): done with, and noted by the fuse."""
-        self._handoff.reject(delivery)
 
     def start(self) -> None:
         """Join the group and begin to consume."""
@@ -90,10 +75,6 @@ class JobConsumer:
         timing = {"statistics.interval.ms": _STATISTICS_MS, "fetch.wait.max.ms": _FETCH_WAIT_MS}
         self._consumer = Consumer(self._config | timing | callbacks)
         self._thread.start()
-
-    def stop_intake(self) -> None:
-        """Let no further message start; polling and commits go on."""
-        self._handoff.stop()
 
     def close(self, deadline: Deadline) -> bool:
         """Wait for started jobs, commit, leave the group; False when that was not done by the deadline."""
@@ -107,11 +88,6 @@ class JobConsumer:
             self._thread.join(leave_seconds)
         return is_idle and not self._thread.is_alive()
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether the poll loop ended by an error, which only a new process mends."""
-        return self._failure is not None
-
     def dead_because(self, silence_seconds: float) -> str | None:
         """Return why the poll loop counts as dead; None while it turns."""
         if self._failure is not None:
@@ -121,8 +97,8 @@ class JobConsumer:
 
     def unready_because(self, lost_seconds: float) -> str | None:
         """Return why no jobs get in; None when they can."""
-        if self._handoff.is_fused:
-            return "intake stands still: too many messages ended in the dead letter topic"
+        if (fused := super().unready_because(lost_seconds)) is not None:
+            return fused
         if self._lost_at is not None and time.monotonic() - self._lost_at > lost_seconds:
             return "the partitions were lost and none were given since"
         return None

@@ -23,7 +23,8 @@ from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, Message
 
 from classifier_worker.consumer import due_at, raw_message
 from classifier_worker.core.held import Partition, Ticket
-from classifier_worker.handoff import Delivery, RawMessage
+from classifier_worker.handoff import RawMessage
+from classifier_worker.receiving import Receiving
 from classifier_worker.record_handoff import START_SHARE, How, Lock, Member, RecordHandOff
 from docfleet import metrics
 from docfleet.share_groups import GroupTerms
@@ -58,15 +59,15 @@ class ShareOptions:
     carry_over: Callable[[Partition, RawMessage], None]
 
 
-class JobShareConsumer:
+class JobShareConsumer(Receiving):
     """Records of a share group, for many job threads; call `start` once, `close` last."""
 
     def __init__(self, options: ShareOptions, handoff: RecordHandOff) -> None:
         self._options = options
-        self._handoff = handoff
+        super().__init__(handoff)
+        self._handoff: RecordHandOff = handoff
         self._terms: GroupTerms | None = None
         self._closing = threading.Event()
-        self._failure: BaseException | None = None
         self._last_turns: dict[int, float] = {}
         self._threads = [
             threading.Thread(target=self._run, args=(number,), name=f"kafka-share-{number}", daemon=True)
@@ -74,29 +75,9 @@ class JobShareConsumer:
         ]
         self._starter = threading.Thread(target=self._start_members, name="kafka-share-start", daemon=True)
 
-    def receive(self, timeout_seconds: float) -> Delivery | None:
-        """Return the next record and count it as started; None when none may start within the time."""
-        return self._handoff.receive(timeout_seconds)
-
-    def ack(self, delivery: Delivery) -> None:
-        """Tell that the record is done with."""
-        self._handoff.ack(delivery)
-
-    def release(self, delivery: Delivery) -> None:
-        """Hand the record back unfinished: some member of the group gets it again."""
-        self._handoff.release(delivery)
-
-    def reject(self, delivery: Delivery) -> None:
-        """Tell that the record is given up (it is in the dead letter topic): done with, and noted by the fuse."""
-        self._handoff.reject(delivery)
-
     def start(self) -> None:
         """Join the group and begin to consume, as soon as a broker answers."""
         self._starter.start()
-
-    def stop_intake(self) -> None:
-        """Let no further record start; what is not started is released."""
-        self._handoff.stop()
 
     def close(self, deadline: Deadline) -> bool:
         """Wait for started jobs, acknowledge, leave the group; False when that was not done by the deadline."""
@@ -110,11 +91,6 @@ class JobShareConsumer:
                 alive = alive or thread.is_alive()
         return is_idle and not alive
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether a member ended by an error, which only a new process mends."""
-        return self._failure is not None
-
     def dead_because(self, silence_seconds: float) -> str | None:
         """Return why a member counts as dead; None while all turn."""
         if self._failure is not None:
@@ -123,10 +99,10 @@ class JobShareConsumer:
         silent_seconds = time.monotonic() - oldest
         return f"a member is silent for {silent_seconds:.0f} s" if silent_seconds > silence_seconds else None
 
-    def unready_because(self, lost_seconds: float) -> str | None:  # noqa: ARG002  # the port's; nothing is assigned here
+    def unready_because(self, lost_seconds: float) -> str | None:
         """Return why no jobs get in; None when they can."""
-        if self._handoff.is_fused:
-            return "intake stands still: too many messages ended in the dead letter topic"
+        if (fused := super().unready_because(lost_seconds)) is not None:
+            return fused
         return None if self._terms is not None else "the share group is not ready"
 
     def _start_members(self) -> None:
