@@ -10,10 +10,10 @@ flight is decided by `core.held`, whose turn it is by `core.turns`, when to stan
 import heapq
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from classifier_worker.core.held import Bounds, Held, Ticket
 from classifier_worker.core.retry import Fuse, FuseLimits
@@ -23,9 +23,6 @@ from docfleet import metrics
 from docfleet.stopping import Deadline
 from schemas.codec import Headers, UndecodableMessage
 from schemas.events import ClassificationRequested
-
-#: A job that was handed back unfinished is not taken up again at once.
-RELEASED_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ class Waiting:
     message: RawMessage = field(compare=False)
 
 
-class HandOff:
+class HandOff(ABC):
     """`receive`, `ack`, `release`, `reject` for job threads, and what the composition root asks."""
 
     def __init__(self, options: HandOffOptions, held: Held) -> None:
@@ -198,17 +195,17 @@ class HandOff:
 
     # --- what the kinds of group do differently; called with the condition held ---
 
-    def _on_release(self, delivery: Delivery) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _on_release(self, delivery: Delivery) -> None: ...
 
-    def _on_finish(self, delivery: Delivery, *, is_rejected: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _on_finish(self, delivery: Delivery, *, is_rejected: bool) -> None: ...
 
-    def _heads(self) -> list[Delivery]:
-        raise NotImplementedError
+    @abstractmethod
+    def _heads(self) -> list[Delivery]: ...
 
-    def _may_not_go_on(self, delivery: Delivery, now: float) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _may_not_go_on(self, delivery: Delivery, now: float) -> bool: ...
 
     # --- inside ---
 

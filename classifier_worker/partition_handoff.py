@@ -7,7 +7,7 @@ from typing import Final
 
 from classifier_worker.core.held import Partition
 from classifier_worker.core.inflight import Inflight
-from classifier_worker.handoff import RELEASED_SECONDS, Delivery, HandOff, HandOffOptions, RawMessage
+from classifier_worker.handoff import Delivery, HandOff, HandOffOptions, RawMessage
 from docfleet import metrics
 
 #: A low-water mark, and the offsets above it that are finished.
@@ -15,6 +15,8 @@ Progress = tuple[int, frozenset[int]]
 
 #: Messages of one partition that may wait for their time or for room before its intake is paused.
 _WAITING_MAX: Final = 64
+#: A job that was handed back unfinished is not taken up again at once.
+_RELEASED_SECONDS: Final = 1.0
 
 
 class PartitionHandOff(HandOff):
@@ -81,7 +83,7 @@ class PartitionHandOff(HandOff):
 
     def _on_release(self, delivery: Delivery) -> None:
         if self._inflight.may_start(delivery.ticket):
-            self._push(time.time() + RELEASED_SECONDS, delivery.ticket, delivery.message)
+            self._push(time.time() + _RELEASED_SECONDS, delivery.ticket, delivery.message)
 
     def _on_finish(self, delivery: Delivery, *, is_rejected: bool) -> None:
         """Nothing: the mark says it, when it is next asked for."""

@@ -89,9 +89,12 @@ class RecordHandOff(HandOff):
 
     def grace_seconds(self, delivery: Delivery) -> float:
         """Return the time between a job's last moment and that of its thread, before the lock runs out."""
-        member = self._member_of.get(delivery.ticket)
-        lock = member.locks.get(delivery.ticket) if member else None
+        lock = self._lock_of(delivery)
         return (_TAKE_OVER_SHARE - _STOP_SHARE) * lock.seconds if lock else self._head.grace_seconds
+
+    def _lock_of(self, delivery: Delivery) -> Lock | None:
+        member = self._member_of.get(delivery.ticket)
+        return member.locks.get(delivery.ticket) if member else None
 
     def _forget(self, tickets: list[Ticket]) -> list[Ticket]:
         for ticket in tickets:
@@ -116,7 +119,6 @@ class RecordHandOff(HandOff):
         return list(self._running.values())
 
     def _may_not_go_on(self, delivery: Delivery, now: float) -> bool:
-        member = self._member_of.get(delivery.ticket)
-        lock = member.locks.get(delivery.ticket) if member else None
+        lock = self._lock_of(delivery)
         is_old = now - delivery.ending.started_at > self._head.seconds
         return is_old or (lock is not None and lock.is_over(now, _STOP_SHARE))

@@ -5,6 +5,7 @@ A message goes admitted -> started -> freed. `Inflight` (partitions of a consume
 no Kafka; the caller locks.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 Partition = tuple[str, int]
@@ -37,7 +38,7 @@ class Bounds:
         return self.document_bytes // 2
 
 
-class Held:
+class Held(ABC):
     """The messages held; `Bounds.jobs` and `Bounds.document_bytes` are never exceeded.
 
     One exception: a document larger than the whole bound is let in when nothing else is started.
@@ -58,17 +59,20 @@ class Held:
         """Whether the message counts as in flight."""
         return ticket in self._admitted
 
+    @abstractmethod
     def is_current(self, ticket: Ticket) -> bool:
         """Whether the message is still ours."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def may_start(self, ticket: Ticket) -> bool:
         """Whether the message is still ours and not about to go."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def finish(self, ticket: Ticket) -> bool:
         """Free what the message held and note that it is done with; False when it is no longer ours."""
-        raise NotImplementedError
+        ...
 
     def hand_back(self, ticket: Ticket) -> None:
         """Free what the message held; it stays unfinished."""

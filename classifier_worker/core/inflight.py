@@ -27,6 +27,11 @@ class _Assignment:
     reported: tuple[int, int] | None = None  #: the mark and the changes that `advanced_marks` told last
     is_leaving: bool = False  #: being revoked: nothing more of it starts
 
+    @property
+    def mark(self) -> int | None:
+        """The low-water mark; None when nothing arrived yet."""
+        return next(iter(self.unfinished), self.next_offset)
+
 
 class Inflight(Held):
     """The messages held, by assignment."""
@@ -103,14 +108,13 @@ class Inflight(Held):
 
     def mark(self, partition: Partition) -> int | None:
         """Return the low-water mark: the offset to commit; None when nothing of this epoch arrived yet."""
-        assignment = self._assignments[partition]
-        return next(iter(assignment.unfinished), assignment.next_offset)
+        return self._assignments[partition].mark
 
     def advanced_marks(self) -> dict[Partition, int]:
         """Return the marks of the partitions of which more is finished, or known, since this was last asked."""
         moved = {}
         for partition, assignment in self._assignments.items():
-            mark = self.mark(partition)
+            mark = assignment.mark
             if mark is not None and (mark, assignment.changes) != assignment.reported:
                 moved[partition] = mark
                 assignment.reported = (mark, assignment.changes)
@@ -135,5 +139,5 @@ class Inflight(Held):
         assignment.unfinished.pop(offset, None)
         assignment.ahead.add(offset)
         assignment.changes += 1
-        mark = next(iter(assignment.unfinished), assignment.next_offset)
+        mark = assignment.mark
         assignment.ahead = {done for done in assignment.ahead if mark is not None and done > mark}
