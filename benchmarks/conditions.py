@@ -44,7 +44,7 @@ def categories_without(
     """Return the categories as they would be if the lexicon lacked the entries `removed`."""
     kept = [number for number in range(len(cues.entries)) if number not in removed]
     categories = Categories(
-        CueIndex([cues.entries[number] for number in kept]),
+        [cues.entries[number] for number in kept],
         encode=encoders.text,
         encode_look=encoders.look,
         capacity=len(names),

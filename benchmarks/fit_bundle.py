@@ -118,7 +118,7 @@ def fit(pages: Pages, bundle: Bundle, encoder: Encoder) -> tuple[dict[str, Array
     cues, traits = bundle.cues, trait_table(bundle.cues)
     has_names = bundle.look.has_names
     encoders = Encoders(encoder.encode_names, encoder.encode_look_names if has_names else None)
-    whole = Categories(cues, encode=encoders.text, encode_look=encoders.look, capacity=len(pages.names))
+    whole = Categories(cues.entries, encode=encoders.text, encode_look=encoders.look, capacity=len(pages.names))
     lexicon = as_stored(whole.encode_lexicon())
     fitted = fit_background(pages, cues)
     conditions = conditions_of(pages.names, cues, lexicon=lexicon, encoders=encoders, seed=SEED)
@@ -200,7 +200,7 @@ def show_ablation(judged: Judged, page_weight: float) -> None:
     parts = [ways, *([way] for way in ways), *([w for w in ways if w != left] for left in ways)]
     for part in parts:
         show_part(judged, " + ".join(part), [name for way in part for name in WAYS[way]], page_weight)
-    for name in judged.channels:
+    for name in WAYS["text"]:  # the others are a way each, and shown above
         show_part(judged, f"{name} alone", [name], page_weight)
         show_part(judged, f"all but {name}", [other for other in judged.channels if other != name], page_weight)
 

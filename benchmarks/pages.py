@@ -68,7 +68,9 @@ class Classifier:
         self._bundle = bundle
         self._encoder = Encoder(bundle, EncoderSettings(), Nobody())
         self._traits = trait_table(bundle.cues)
-        categories = Categories(bundle.cues, encode=self._encoder.encode_names, encode_look=None, capacity=len(NAMES))
+        categories = Categories(
+            bundle.cues.entries, encode=self._encoder.encode_names, encode_look=None, capacity=len(NAMES)
+        )
         categories.learn_lexicon(bundle.fitted.get("entry_vectors"))
         self._categories = categories.look_up(NAMES)
 

@@ -101,14 +101,15 @@ class PageText:
 
     def heading(self, phrase: str) -> float:
         """Return how far the squashed `phrase` is a heading: its line's loudness times its share of the line."""
-        ends = (*self.line_starts[1:], len(self.squashed))
-        return max(
-            (
-                self.weights[number] * min(len(phrase) / max(ends[number] - self.line_starts[number], 1), 1.0)
-                for number in self._begins_in(phrase)
-            ),
-            default=0.0,
+        shares = (
+            self.weights[number] * min(len(phrase) / max(self._letters_of(number), 1), 1.0)
+            for number in self._begins_in(phrase)
         )
+        return max(shares, default=0.0)
+
+    def _letters_of(self, number: int) -> int:
+        is_last = number + 1 == len(self.line_starts)
+        return (len(self.squashed) if is_last else self.line_starts[number + 1]) - self.line_starts[number]
 
     def loudest_line(self, phrase: str) -> Line | None:
         """Return the line that gives the squashed `phrase` its strength; None when it is not on the page."""

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier_worker.core.cues import CueIndex, squash, words_of
+from classifier_worker.core.cues import Entry, squash, words_of
 
 #: A name that no entry has is like those nearest in meaning and in words: likeness is the cosine plus this much of the
 #: words in common; a name that contains an entry's name is at least so much like it.
@@ -49,13 +49,13 @@ class Categories:
 
     def __init__(
         self,
-        cues: CueIndex,
+        entries: Sequence[Entry],
         *,
         encode: Callable[[Sequence[str]], Vectors],
         encode_look: Callable[[Sequence[str]], Vectors] | None,
         capacity: int,
     ) -> None:
-        self._cues = cues
+        self._entries = entries
         self._encode = encode
         self._encode_look = encode_look
         self._capacity = capacity
@@ -69,17 +69,17 @@ class Categories:
 
     def learn_lexicon(self, entry_vectors: Vectors | None = None) -> None:
         """Encode the lexicon once; `entry_vectors` (E, 2, D) are the encodings that a fitted bundle carries."""
-        for number, entry in enumerate(self._cues.entries):
+        for number, entry in enumerate(self._entries):
             for phrase in entry.synonyms:
                 self._by_phrase.setdefault(_key(phrase), set()).add(number)
-            named = [words for words in map(_content, (entry.name, *entry.synonyms)) if words]
-            self._contents.append([(words, 0.0) for words in named])
-            for word in set().union(*named):
+        named = [[_content(name) for name in (entry.name, *entry.synonyms)] for entry in self._entries]
+        for number, contents in enumerate(named):
+            for word in set().union(*contents):
                 self._by_word.setdefault(word, set()).add(number)
-        count = len(self._cues.entries) + 1
+        count = len(self._entries) + 1
         self._rarities = {word: math.log(count / (len(owners) + 0.5)) for word, owners in self._by_word.items()}
-        self._contents = [[(words, self._rarity(words)) for words, _ in names] for names in self._contents]
-        for number, entry in enumerate(self._cues.entries):
+        self._contents = [[(words, self._rarity(words)) for words in contents] for contents in named]
+        for number, entry in enumerate(self._entries):
             self._by_phrase[_key(entry.name)] = {number}
         both = self.encode_lexicon() if entry_vectors is None else entry_vectors
         self.entry_names, self.entry_vectors = both[:, 0], both[:, 1]
@@ -88,7 +88,7 @@ class Categories:
         """Return (E, 2, D): the unit vector of each entry's names, and that of its cues."""
         texts: list[str] = []
         spans = []
-        for entry in self._cues.entries:
+        for entry in self._entries:
             names = [entry.name, *entry.synonyms[:_ENCODED_SYNONYMS]]
             cues = list(entry.cues[:_ENCODED_CUES]) or [entry.name]
             spans.append((len(texts), len(texts) + len(names), len(texts) + len(names) + len(cues)))
@@ -99,7 +99,7 @@ class Categories:
 
     def of_entries(self) -> list[Category]:
         """Return the lexicon's entries as categories; but for an image-text tower, nothing is encoded for it."""
-        names = [entry.name for entry in self._cues.entries]
+        names = [entry.name for entry in self._entries]
         vectors = _unit(1.5 * self.entry_names + self.entry_vectors)
         looks = self._encode_look(names) if self._encode_look else [None] * len(names)
         kin = np.eye(len(names), dtype=np.float32)
@@ -128,7 +128,7 @@ class Categories:
         return [Category(*parts) for parts in zip(vectors, kin, looks, strict=True)]
 
     def _kin(self, name: str, vector: Vectors) -> Vectors:
-        kin = np.zeros(len(self._cues.entries), dtype=np.float32)
+        kin = np.zeros(len(self._entries), dtype=np.float32)
         if owners := self._same(name):  # a word that several entries claim, as "Kontoauszug" is, means each in part
             kin[list(owners)] = 1.0 / len(owners)
             return kin
@@ -154,7 +154,7 @@ class Categories:
         """Return how far each entry's best name has the same words (E,): Dice's coefficient, rare words heavier."""
         words = _content(name)
         own = self._rarity(words)
-        scores = np.zeros(len(self._cues.entries), dtype=np.float32)
+        scores = np.zeros(len(self._entries), dtype=np.float32)
         for number in set().union(*(self._by_word.get(word, ()) for word in words)):
             for other, rarity in self._contents[number]:
                 if common := words & other:
@@ -163,7 +163,7 @@ class Categories:
         return scores
 
     def _rarity(self, words: Collection[str]) -> float:
-        most = math.log((len(self._cues.entries) + 1) / 0.5)  # of a word that no entry has
+        most = math.log((len(self._entries) + 1) / 0.5)  # of a word that no entry has
         return sum([self._rarities.get(word, most) for word in words])
 
     def _inside(self, name: str) -> set[int]:

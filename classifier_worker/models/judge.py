@@ -29,7 +29,7 @@ class Judge:
     def __init__(self, bundle: Bundle, encoder: Encoder, *, cached_categories: int) -> None:
         self._bundle = bundle
         self._categories = Categories(
-            bundle.cues,
+            bundle.cues.entries,
             encode=encoder.encode_names,
             encode_look=encoder.encode_look_names if bundle.look.has_names else None,
             capacity=cached_categories,
@@ -52,15 +52,14 @@ class Judge:
         parts = self._logits(evidence, names, categories)
         logits = _total(parts, len(names))
         probabilities = soften(logits, temperature=config.temperature)
-        none = self._none(evidence, categories, logits) if question.is_none_wanted else 0.0
         kin = np.stack([category.kin for category in categories])
+        none = self._none(evidence, categories, kin, logits) if question.is_none_wanted else 0.0
         told = self._evidence(evidence, parts, kin, int(logits.argmax())) if question.is_evidence_wanted else None
         return PageAnswer(probabilities, none, told)
 
-    def _none(self, evidence: Evidence, categories: list[Category], logits: Logits) -> float:
+    def _none(self, evidence: Evidence, categories: list[Category], kin: NDArray[np.float32], logits: Logits) -> float:
         """Return the probability that the page is something which the lexicon knows and nobody offered."""
         rivals = _total(self._logits(evidence, self._rival_names, self._rivals), len(self._rivals))
-        kin = np.stack([category.kin for category in categories])
         cosines = np.stack([c.vector for c in categories]) @ np.stack([r.vector for r in self._rivals]).T
         standing = rivals[rivals_of(kin, self._bundle.cues.kinds, cosines)]
         config = self._bundle.config
