@@ -1,4 +1,4 @@
-"""Every overlay and every combination of components is built, and its objects fit each other, the code and the guide."""
+"""Every overlay and combination of components is built, and its objects fit each other, the code and the guide."""
 
 import copy
 from collections.abc import Callable
@@ -7,26 +7,26 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.contract import deployed, reachability
+from tests.contract import deployed, deployed_behaviour, deployed_fit, reachability
 from tests.contract.deployed import of_kind
 from tests.contract.manifests import COMPONENTS, K8S, NAMESPACE, OVERLAYS, Build, combinations
 
 RULES: tuple[Callable[[Build], list[str]], ...] = (
-    deployed.dangling_references_of_pods,
-    deployed.dangling_references_of_others,
-    deployed.wrong_settings,
-    deployed.pods_killed_before_they_have_stopped,
-    deployed.loose_pods,
-    deployed.selectors_without_a_pod,
-    deployed.pods_that_two_objects_claim,
-    deployed.ports_that_nobody_opens,
-    deployed.probes_that_ask_the_wrong_thing,
-    deployed.workers_that_no_partition_is_for,
-    deployed.triggers_that_would_mislead,
-    deployed.images_of_another_version,
-    deployed.kafka_listeners_open_to_others,
-    deployed.routes_that_differ_from_the_local_stack,
-    deployed.requests_cut_before_their_time,
+    deployed_fit.dangling_references_of_pods,
+    deployed_fit.dangling_references_of_others,
+    deployed_behaviour.wrong_settings,
+    deployed_behaviour.pods_killed_before_they_have_stopped,
+    deployed_behaviour.loose_pods,
+    deployed_fit.selectors_without_a_pod,
+    deployed_fit.pods_that_two_objects_claim,
+    deployed_fit.ports_that_nobody_opens,
+    deployed_behaviour.probes_that_ask_the_wrong_thing,
+    deployed_behaviour.workers_that_no_partition_is_for,
+    deployed_behaviour.triggers_that_would_mislead,
+    deployed_fit.images_of_another_version,
+    deployed_fit.kafka_listeners_open_to_others,
+    deployed_behaviour.routes_that_differ_from_the_local_stack,
+    deployed_behaviour.requests_cut_before_their_time,
     reachability.ways_that_differ_from_the_diagram,
 )
 
@@ -55,10 +55,14 @@ def test_overlays_list_components_in_the_order_that_makes_them_fit(overlay):
     assert chosen == [name for name in COMPONENTS if name in chosen]
 
 
-@pytest.mark.parametrize("folder", sorted(K8S.rglob("kustomization.yaml")), ids=lambda path: str(path.parent.relative_to(K8S)))
+@pytest.mark.parametrize(
+    "folder", sorted(K8S.rglob("kustomization.yaml")), ids=lambda path: str(path.parent.relative_to(K8S))
+)
 def test_every_file_is_used(folder):
     text = folder.read_text("utf-8")
-    assert [f.name for f in folder.parent.iterdir() if f.name != folder.name and f.name not in text and f.is_file()] == []
+    assert [
+        f.name for f in folder.parent.iterdir() if f.name != folder.name and f.name not in text and f.is_file()
+    ] == []
 
 
 def test_everything_is_in_one_namespace_that_keeps_the_restricted_standard(builds):
@@ -66,7 +70,9 @@ def test_everything_is_in_one_namespace_that_keeps_the_restricted_standard(build
         (namespace,) = of_kind(build, "Namespace").values()
         assert namespace["metadata"]["name"] == NAMESPACE
         assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-        placed = {found["metadata"].get("namespace") for found in build if found["kind"] not in ("Namespace", "GatewayClass")}
+        placed = {
+            found["metadata"].get("namespace") for found in build if found["kind"] not in ("Namespace", "GatewayClass")
+        }
         assert placed == {NAMESPACE}
 
 
@@ -92,7 +98,10 @@ def test_spot_nodes_are_for_workers_that_come_and_go(builds):
     tolerates = {
         name
         for name, deployment in found.items()
-        if any(t["key"] == "cloud.google.com/gke-spot" for t in deployment["spec"]["template"]["spec"].get("tolerations", []))
+        if any(
+            t["key"] == "cloud.google.com/gke-spot"
+            for t in deployment["spec"]["template"]["spec"].get("tolerations", [])
+        )
     }
     assert tolerates == {"classifier-worker"}
     assert found["classifier-worker-floor"]["spec"]["replicas"] >= 1
@@ -100,39 +109,98 @@ def test_spot_nodes_are_for_workers_that_come_and_go(builds):
 
 #: A rule, an object of the GKE overlay (of `kind` where that has none), and a change that the rule must find.
 MUTANTS = [
-    (deployed.dangling_references_of_pods, "Deployment", "producer-api", ("spec", "template", "spec", "serviceAccountName"), "other"),
-    (deployed.dangling_references_of_pods, "Job", "migrate", ("spec", "template", "spec", "containers", 0, "env", 0, "valueFrom", "secretKeyRef", "key"), "other"),
-    (deployed.dangling_references_of_others, "HTTPRoute", "docfleet", ("spec", "rules", 0, "backendRefs", 0, "port"), 81),
-    (deployed.dangling_references_of_others, "ScaledObject", "classifier-worker", ("spec", "triggers", 0, "authenticationRef", "name"), "other"),
-    (deployed.pods_killed_before_they_have_stopped, "Deployment", "status-service", ("spec", "template", "spec", "terminationGracePeriodSeconds"), 30),
-    (deployed.loose_pods, "Deployment", "status-service", ("spec", "template", "spec", "enableServiceLinks"), True),
-    (deployed.selectors_without_a_pod, "Service", "producer-api", ("spec", "selector", "app.kubernetes.io/name"), "other"),
-    (deployed.selectors_without_a_pod, "NetworkPolicy", "kafka", ("spec", "podSelector", "matchExpressions", 0, "values"), ["migrate", "other"]),
-    (deployed.pods_that_two_objects_claim, "PodDisruptionBudget", "classifier-worker", ("spec", "selector", "matchLabels"), {"app.kubernetes.io/name": "classifier-worker"}),
-    (deployed.ports_that_nobody_opens, "PodMonitor", "docfleet", ("spec", "podMetricsEndpoints", 0, "port"), "other"),
-    (deployed.probes_that_ask_the_wrong_thing, "Deployment", "classifier-worker", ("spec", "template", "spec", "containers", 0, "livenessProbe", "httpGet", "path"), "/healthz/ready"),
-    (deployed.workers_that_no_partition_is_for, "ScaledObject", "classifier-worker", ("spec", "maxReplicaCount"), 47),
-    (deployed.triggers_that_would_mislead, "ScaledObject", "classifier-worker", ("spec", "triggers", 1, "metadata", "sasl"), "none"),
-    (deployed.triggers_that_would_mislead, "ScaledObject", "classifier-worker", ("spec", "triggers", 3, "metadata", "query"), "max(docfleet_other_seconds)"),
-    (deployed.images_of_another_version, "Deployment", "producer-api", ("spec", "template", "spec", "containers", 0, "image"), "docfleet/producer-api:latest"),
-    (deployed.kafka_listeners_open_to_others, "Kafka", "docfleet", ("spec", "kafka", "listeners", 0, "networkPolicyPeers"), []),
-    (deployed.routes_that_differ_from_the_local_stack, "HTTPRoute", "docfleet", ("spec", "rules", 1, "matches", 0, "path"), {"type": "PathPrefix", "value": "/"}),
-    (deployed.requests_cut_before_their_time, "HTTPRoute", "docfleet", ("spec", "rules", 0, "timeouts", "request"), "60s"),
-    (reachability.ways_that_differ_from_the_diagram, "NetworkPolicy", "gateway", ("spec", "ingress", 0, "ports"), [{"port": 9090}]),
-    (reachability.ways_that_differ_from_the_diagram, "NetworkPolicy", "postgres", ("spec", "podSelector"), {}),
-    (reachability.ways_that_differ_from_the_diagram, "NetworkPolicy", "file-url", ("spec", "egress", 0, "to", 0, "ipBlock", "except"), []),
-]  # fmt: skip
+    (deployed_fit.dangling_references_of_pods, "Deployment/producer-api", "POD/serviceAccountName", "other"),
+    (
+        deployed_fit.dangling_references_of_pods,
+        "Job/migrate",
+        "POD/containers/0/env/0/valueFrom/secretKeyRef/key",
+        "other",
+    ),
+    (deployed_fit.dangling_references_of_others, "HTTPRoute/docfleet", "spec/rules/0/backendRefs/0/port", 81),
+    (
+        deployed_fit.dangling_references_of_others,
+        "ScaledObject/classifier-worker",
+        "spec/triggers/0/authenticationRef/name",
+        "other",
+    ),
+    (
+        deployed_behaviour.pods_killed_before_they_have_stopped,
+        "Deployment/status-service",
+        "POD/terminationGracePeriodSeconds",
+        30,
+    ),
+    (deployed_behaviour.loose_pods, "Deployment/status-service", "POD/enableServiceLinks", True),
+    (
+        deployed_fit.selectors_without_a_pod,
+        "Service/producer-api",
+        "spec/selector",
+        {"app.kubernetes.io/name": "other"},
+    ),
+    (
+        deployed_fit.selectors_without_a_pod,
+        "NetworkPolicy/kafka",
+        "spec/podSelector/matchExpressions/0/values",
+        ["migrate", "other"],
+    ),
+    (
+        deployed_fit.pods_that_two_objects_claim,
+        "PodDisruptionBudget/classifier-worker",
+        "spec/selector/matchLabels",
+        {"app.kubernetes.io/name": "classifier-worker"},
+    ),
+    (deployed_fit.ports_that_nobody_opens, "PodMonitor/docfleet", "spec/podMetricsEndpoints/0/port", "other"),
+    (
+        deployed_behaviour.probes_that_ask_the_wrong_thing,
+        "Deployment/classifier-worker",
+        "POD/containers/0/livenessProbe/httpGet/path",
+        "/healthz/ready",
+    ),
+    (deployed_behaviour.workers_that_no_partition_is_for, "ScaledObject/classifier-worker", "spec/maxReplicaCount", 47),
+    (
+        deployed_behaviour.triggers_that_would_mislead,
+        "ScaledObject/classifier-worker",
+        "spec/triggers/1/metadata/sasl",
+        "none",
+    ),
+    (
+        deployed_behaviour.triggers_that_would_mislead,
+        "ScaledObject/classifier-worker",
+        "spec/triggers/3/metadata/query",
+        "max(docfleet_other_seconds)",
+    ),
+    (
+        deployed_fit.images_of_another_version,
+        "Deployment/producer-api",
+        "POD/containers/0/image",
+        "docfleet/producer-api:latest",
+    ),
+    (deployed_fit.kafka_listeners_open_to_others, "Kafka/docfleet", "spec/kafka/listeners/0/networkPolicyPeers", []),
+    (
+        deployed_behaviour.routes_that_differ_from_the_local_stack,
+        "HTTPRoute/docfleet",
+        "spec/rules/1/matches/0/path",
+        {"type": "PathPrefix", "value": "/"},
+    ),
+    (deployed_behaviour.requests_cut_before_their_time, "HTTPRoute/docfleet", "spec/rules/0/timeouts/request", "60s"),
+    (reachability.ways_that_differ_from_the_diagram, "NetworkPolicy/gateway", "spec/ingress/0/ports", [{"port": 9090}]),
+    (reachability.ways_that_differ_from_the_diagram, "NetworkPolicy/postgres", "spec/podSelector", {}),
+    (reachability.ways_that_differ_from_the_diagram, "NetworkPolicy/file-url", "spec/egress/0/to/0/ipBlock/except", []),
+]
 
 
-@pytest.mark.parametrize(("rule", "kind", "name", "path", "value"), MUTANTS)
-def test_a_fault_is_found(rule, kind, name, path, value, builds):
+@pytest.mark.parametrize(("rule", "which", "path", "value"), MUTANTS)
+def test_a_fault_is_found(rule, which, path, value, builds):
+    kind, name = which.split("/")
     build = copy.deepcopy(builds["kind" if kind == "Kafka" else "gke"])
     assert rule(build) == []
     place: Any = of_kind(build, kind)[name]
-    for step in path[:-1]:
+    *steps, last = (
+        int(step) if step.isdigit() else step for step in path.replace("POD", "spec/template/spec").split("/")
+    )
+    for step in steps:
         place = place[step]
-    assert place[path[-1]] != value
-    place[path[-1]] = value
+    assert place[last] != value
+    place[last] = value
     assert rule(build) != []
 
 
@@ -144,4 +212,4 @@ def test_a_wrong_setting_is_found(literal, fault, builds):
     build = copy.deepcopy(builds["kind"])
     name, _, value = literal.partition("=")
     deployed.shared_settings(build)[name] = value
-    assert any(fault in found for found in deployed.wrong_settings(build))
+    assert any(fault in found for found in deployed_behaviour.wrong_settings(build))
