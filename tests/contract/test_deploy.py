@@ -50,13 +50,3 @@ def test_dockerfile_copies_and_installs_what_the_project_has():
     assert builds == [("api", "producer_api"), ("worker", "classifier_worker"), ("status", "status_service")]
     assert {extra for extra, _ in builds} | {"registry"} <= set(EXTRAS)
     assert re.search(r"^USER (?!0)\d+:\d+$", dockerfile, re.MULTILINE)
-
-
-def test_the_build_context_holds_what_the_dockerfile_copies():
-    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
-    copied = {
-        name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()
-    }
-    ignore = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    assert "*" in ignore
-    assert {line.removeprefix("!") for line in ignore if line.startswith("!")} == copied
