@@ -81,7 +81,7 @@ def required_by(project: Distribution, extras: tuple[str, ...]) -> dict[str, Dis
 
 
 def link(found: Distribution, packages: Path) -> None:
-    """Link the distribution's files, compiled ones too, into `packages`; folders are made, since several may share one."""
+    """Link the distribution's files, compiled ones too; folders are made, since several distributions may share one."""
     for file in found.files or ():
         target = packages / file
         if ".." not in file.parts and not target.exists():
