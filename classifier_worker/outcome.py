@@ -75,6 +75,16 @@ class JobMessage:
         """The request's W3C trace context, which goes on to every event of the job."""
         return codec.header(self.delivery.message.headers, "traceparent")
 
+    @property
+    def exemplar(self) -> dict[str, str]:
+        """What leads from a measurement to this job."""
+        request = self.delivery.request
+        return {} if request is None else metrics.exemplar(request.job_id, self.traceparent)
+
+    def took(self, stage: str, seconds: float) -> None:
+        """Count the time of one of the job's stages."""
+        metrics.STAGE_SECONDS.labels(stage).observe(max(0.0, seconds), self.exemplar)
+
     def event(self, event_type: type[events.Event], **more: Any) -> events.Event:
         """Return an event about this job that happens now."""
         request = self.delivery.request
@@ -105,7 +115,7 @@ class Teller:
         request = dataclasses.replace(retry.request, occurred_at=now)
         self._deliver(lambda: self.publish(topics.RETRY, job, request, headers))
         reached("after_retry")
-        metrics.JOBS_RETRIED.labels(error.code).inc()
+        metrics.JOBS_RETRIED.labels(error.code).inc(exemplar=job.exemplar)
         logger.warning(
             "job will be tried again: %s",
             error.sentence,
@@ -137,7 +147,7 @@ class Teller:
         }
         headers = [*message.headers, *((name, text.encode()) for name, text in told.items())]
         self._deliver(lambda: self._channel.forward(topics.DLQ, message.key, message.value, headers))
-        metrics.JOBS_DEAD_LETTERED.labels(error_code).inc()
+        metrics.JOBS_DEAD_LETTERED.labels(error_code).inc(exemplar=job.exemplar)
 
     def tell(self, job: JobMessage, event: events.Event, *, outcome: str, error_code: str = "") -> None:
         """Deliver the job's terminal event."""
@@ -145,10 +155,10 @@ class Teller:
         reached("before_result")
         self._deliver(lambda: self.publish(topics.EVENTS, job, event))
         reached("after_result")
-        metrics.STAGE_SECONDS.labels("deliver").observe(time.monotonic() - before)
-        metrics.JOBS_FINISHED.labels(outcome, error_code).inc()
+        job.took("publish", time.monotonic() - before)
+        metrics.JOBS_FINISHED.labels(outcome, error_code).inc(exemplar=job.exemplar)
         seconds = (event.occurred_at - event.accepted_at).total_seconds()
-        metrics.JOB_SECONDS.labels(outcome).observe(max(0.0, seconds))
+        metrics.JOB_SECONDS.labels(outcome).observe(max(0.0, seconds), job.exemplar)
         logger.info(
             "job %s",
             outcome,

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import psycopg
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from docfleet import metrics
 from docfleet.telemetry import Health
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: The id of a request: the client's own `X-Request-Id` when it is a plain word, else a new one.
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+#: As which route a request is measured, where its own would mix what cannot be compared.
+MEASURED_AS: Final = web.RequestKey("measured_as", str)
 _REQUEST_ID_HEADER: Final = "X-Request-Id"
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -59,8 +61,10 @@ class HttpError(DocfleetError):
 
 def application(service: str, health: Health, **options: Any) -> web.Application:
     """Return an application with the probes and the shared middlewares; `options` are aiohttp's own."""
-    app = web.Application(middlewares=[_with_request_id, _measured(service), _with_json_errors], **options)
+    app = web.Application(middlewares=[_with_request_id, _measured, _with_json_errors], **options)
     health.add_routes(app)
+    metrics.expose(service)
+    app.on_startup.append(_count_from_zero)
     return app
 
 
@@ -99,23 +103,29 @@ async def _with_request_id(request: web.Request, handler: Handler) -> web.Stream
     return response
 
 
-def _measured(service: str) -> Middleware:
-    @web.middleware
-    async def measured(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource is not None else "unmatched"
-        method = request.method if request.method in _METHODS else "other"
-        started = time.monotonic()
-        status = "disconnected"
-        try:
-            response = await handler(request)
-            status = str(response.status)
-            return response
-        finally:
-            metrics.HTTP_REQUESTS.labels(service, route, method, status).inc()
-            metrics.HTTP_REQUEST_SECONDS.labels(service, route).observe(time.monotonic() - started)
+@web.middleware
+async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    resource = request.match_info.route.resource
+    method = request.method if request.method in _METHODS else "other"
+    started = time.monotonic()
+    status = "disconnected"
+    try:
+        response = await handler(request)
+        status = str(response.status)
+        return response
+    finally:
+        route = request.get(MEASURED_AS) or (resource.canonical if resource is not None else "unmatched")
+        metrics.HTTP_REQUESTS.labels(route, method, status).inc()
+        metrics.HTTP_REQUEST_SECONDS.labels(route).observe(time.monotonic() - started)
 
-    return measured
+
+async def _count_from_zero(app: web.Application) -> None:
+    """Begin each route's usual answers at 0: Prometheus sees no increase in a counter that begins at 1."""
+    for route in app.router.routes():
+        if route.resource is not None and route.method in _METHODS:
+            for status in ("202" if route.method == "POST" else "200", "500", "503"):
+                metrics.HTTP_REQUESTS.labels(route.resource.canonical, route.method, status)
+            metrics.HTTP_REQUEST_SECONDS.labels(route.resource.canonical)
 
 
 @web.middleware

@@ -7,6 +7,7 @@ fails its own pages and nothing else.
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from classifier_worker.models.judge import Judge
 from schemas.errors import DocfleetError, ErrorCode
 
 _STOPPING = "The worker is stopping."
+#: How finely it is told for what the engine waits.
+_WAIT_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class _Request:
 class _Ready:
     request: _Request
     page: PreparedPage
+    ready_at: float  #: by time.perf_counter()
 
 
 class Engine:
@@ -70,7 +74,8 @@ class Engine:
     ) -> None:
         self._bundle = bundle
         self._settings = settings or EngineSettings()
-        self._encoder = Encoder(bundle, self._settings.encoder, observer or Nobody())
+        self._observer = observer or Nobody()
+        self._encoder = Encoder(bundle, self._settings.encoder, self._observer)
         self._judge = Judge(bundle, self._encoder, cached_categories=self._settings.cached_categories)
         self._queue: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._intake: Intake[_Ready] = Intake(self._settings.most_pages_at_once)
@@ -125,17 +130,20 @@ class Engine:
         if self._is_closed:
             _fail(request.future, _STOPPING)
             return
+        began = time.perf_counter()
         try:
             page = self._encoder.prepare(request.page)
         except Exception as error:
             _fail(request.future, f"The page could not be prepared for the model: {error}", error)
             return
-        self._queue.put(_Ready(request, page))
+        ready_at = time.perf_counter()
+        self._observer.on_page("prepare", ready_at - began)
+        self._queue.put(_Ready(request, page, ready_at))
 
     def _run(self) -> None:
         while True:
             if not self._intake.waiting:
-                first = self._queue.get()
+                first = self._wait()
                 if first is None:
                     return
                 self._intake.waiting.append(first)
@@ -145,7 +153,26 @@ class Engine:
             # from here on these pages can no longer be cancelled
             taken = [ready for ready in self._intake.take() if ready.request.future.set_running_or_notify_cancel()]
             if taken:
+                began = time.perf_counter()
                 self._answer(taken)
+                self._tell(taken, began, time.perf_counter())
+
+    def _wait(self) -> _Ready | None:
+        """Return the next page, or None at the end."""
+        while True:
+            began = time.perf_counter()
+            try:
+                return self._queue.get(timeout=_WAIT_SECONDS)
+            except queue.Empty:
+                continue
+            finally:
+                self._observer.on_turn(time.perf_counter() - began, is_busy=False)
+
+    def _tell(self, taken: Sequence[_Ready], began: float, ended: float) -> None:
+        self._observer.on_turn(ended - began, is_busy=True)
+        for ready in taken:
+            self._observer.on_page("batch_wait", began - ready.ready_at)
+            self._observer.on_page("model", ended - began)
 
     def _drain(self) -> list[_Ready]:
         ready: list[_Ready] = []
