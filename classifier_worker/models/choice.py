@@ -13,7 +13,7 @@ from classifier_worker.core.fusion import PageWeights
 from classifier_worker.core.page import Page
 from classifier_worker.models.simulated import PAGE_WEIGHTS, SIMULATED_MODEL, SimulatedEngine
 from classifier_worker.settings import WorkerSettings
-from docfleet import metrics
+from docfleet import metrics, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,9 @@ def load_model(settings: WorkerSettings) -> ChosenModel:
             "the model is simulated: answers mean nothing",
             extra={"action": "model_simulated", "page_seconds": settings.simulated_model_seconds},
         )
-        return ChosenModel(SimulatedEngine(settings.simulated_model_seconds), SIMULATED_MODEL, PAGE_WEIGHTS)
+        return ChosenModel(
+            SimulatedEngine(settings.simulated_model_seconds, _Told().on_page), SIMULATED_MODEL, PAGE_WEIGHTS
+        )
     return _load_bundle(settings)
 
 
@@ -70,11 +72,18 @@ def _load_bundle(settings: WorkerSettings) -> ChosenModel:
         engine_settings = EngineSettings(preparers=4, most_pages_at_once=64, encoder=encoder)
     else:
         engine_settings = EngineSettings(threads=settings.torch_threads)
-    engine = Engine(bundle, settings=engine_settings, observer=_BatchMetrics())
+    engine = Engine(bundle, settings=engine_settings, observer=_Told())
     return ChosenModel(engine, bundle.label, bundle.page_weights)
 
 
-class _BatchMetrics:
+class _Told:
+    """What the model does, as metrics and spans."""
+
     def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:  # noqa: ARG002  # the engine's shape
         metrics.BATCH_PAGES.labels(kind).observe(size)
         metrics.BATCH_SECONDS.labels(kind).observe(seconds)
+
+    def on_page(self, submitted_ns: int, taken_ns: int, answered_ns: int) -> None:
+        parent = tracing.current_traceparent()
+        tracing.begin("batch wait", parent=parent, at_ns=submitted_ns).end(taken_ns)
+        tracing.begin("model", parent=parent, at_ns=taken_ns).end(answered_ns)

@@ -27,10 +27,14 @@ _LOOK_NAMES: Final = 32
 
 
 class EngineObserver(Protocol):
-    """Who wants to know what the towers do; called on the engine's thread."""
+    """Who wants to know what the model does; called on its thread."""
 
     def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:
         """Hear of a batch of `size` parts in `capacity` rows; `kind` is look, text or names."""
+        ...
+
+    def on_page(self, submitted_ns: int, taken_ns: int, answered_ns: int) -> None:
+        """Hear of a page's times, in nanoseconds since the epoch; called in the context of whoever submitted it."""
         ...
 
 
@@ -38,6 +42,9 @@ class Nobody:
     """The observer that listens to nothing."""
 
     def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def on_page(self, submitted_ns: int, taken_ns: int, answered_ns: int) -> None:
         """Do nothing."""
 
 

@@ -7,8 +7,10 @@ fails its own pages and nothing else.
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +44,8 @@ class _Request:
     page: Page
     judge: Callable[[Evidence], object]
     future: Future[Any]
+    context: Context  #: of whoever submitted it
+    submitted_ns: int  #: since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ class Engine:
     ) -> None:
         self._bundle = bundle
         self._settings = settings or EngineSettings()
-        self._encoder = Encoder(bundle, self._settings.encoder, observer or Nobody())
+        self._observer = observer or Nobody()
+        self._encoder = Encoder(bundle, self._settings.encoder, self._observer)
         self._judge = Judge(bundle, self._encoder, cached_categories=self._settings.cached_categories)
         self._queue: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._intake: Intake[_Ready] = Intake(self._settings.most_pages_at_once)
@@ -99,7 +104,7 @@ class Engine:
         return self._submit(page, lambda evidence: [self._judge.answer(evidence, question) for question in questions])
 
     def _submit(self, page: Page, judge: Callable[[Evidence], object]) -> Future[Any]:
-        request = _Request(page, judge, Future())
+        request = _Request(page, judge, Future(), copy_context(), time.time_ns())
         with self._lock:
             if self._is_closed:
                 _fail(request.future, _STOPPING)
@@ -146,6 +151,7 @@ class Engine:
                 ready.append(item)
 
     def _answer(self, taken: Sequence[_Ready]) -> None:
+        taken_ns = time.time_ns()
         try:
             found = self._encoder.evidence([ready.page for ready in taken])
             answers = [ready.request.judge(evidence) for evidence, ready in zip(found, taken, strict=True)]
@@ -153,8 +159,11 @@ class Engine:
             for ready in taken:
                 _fail(ready.request.future, f"The model could not classify the page: {error}", error)
             return
+        answered_ns = time.time_ns()
         for ready, answer in zip(taken, answers, strict=True):
-            ready.request.future.set_result(answer)
+            request = ready.request
+            request.context.run(self._observer.on_page, request.submitted_ns, taken_ns, answered_ns)
+            request.future.set_result(answer)
 
 
 def _fail(future: Future[Any], sentence: str, cause: Exception | None = None) -> None:
