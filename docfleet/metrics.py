@@ -6,6 +6,7 @@ No job id, API key or category is ever a label. `docs/metrics.md` is generated f
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _JOB_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
@@ -85,3 +86,9 @@ PROJECTOR_LAG: Final = Gauge(
 )
 PROJECTION_SECONDS: Final = Histogram("docfleet_projection_seconds", "Time of one transaction.", buckets=_SECONDS)
 WAITERS: Final = Gauge("docfleet_waiters", "Requests that wait for a job to change.")
+
+
+def name_of(metric: MetricWrapperBase) -> str:
+    """Return the name under which a metric is exposed; a histogram's samples add `_bucket`, `_sum` and `_count`."""
+    (family,) = metric.describe()
+    return family.name + ("_total" if family.type == "counter" else "")

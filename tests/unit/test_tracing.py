@@ -1,6 +1,8 @@
 """The current trace and job, and what counts as a W3C trace context."""
 
 import asyncio
+import logging
+import sys
 import threading
 import uuid
 
@@ -66,3 +68,43 @@ async def test_threads_and_tasks_have_their_own():
         thread.start()
         thread.join()
         assert seen == [None]
+
+
+def test_spans_that_nobody_records_hand_their_parent_on():
+    assert not tracing.is_on()
+    with tracing.span("work", parent=TRACEPARENT, job_id=JOB_ID) as span:
+        assert (span.traceparent, tracing.current_traceparent()) == (TRACEPARENT, TRACEPARENT)
+        with tracing.span("part of it") as part:
+            assert part.traceparent == TRACEPARENT
+            assert tracing.current_job_id() == JOB_ID
+    begun = tracing.begin("work", parent="nonsense")
+    assert tracing.valid(begun.traceparent) == begun.traceparent
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_TRACES_EXPORTER": "none"}, None),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "no traces: OTLP is spoken as http/protobuf, not as grpc",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+            "no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but opentelemetry is not installed; "
+            "run: pip install 'docfleet[otel]'",
+        ),
+    ],
+)
+def test_a_service_runs_without_traces_and_says_why_when_they_are_wanted(environment, said, monkeypatch, caplog):
+    for variable, text in environment.items():
+        monkeypatch.setenv(variable, text)
+    for module in [name for name in sys.modules if name.startswith("opentelemetry.") or name == "docfleet.otel"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)  # as if it were not installed
+    with caplog.at_level(logging.INFO):
+        tracing.start("tests")
+    assert not tracing.is_on()
+    assert [record.getMessage() for record in caplog.records] == ([] if said is None else [said])
