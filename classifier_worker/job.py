@@ -7,6 +7,7 @@ twice at once, after a rebalance or a sweep: both give the same result under the
 a delivery is ended once, by whoever claims its `Ending`.
 """
 
+import dataclasses
 import json
 import logging
 import random
@@ -119,13 +120,16 @@ class StoredDocument:
         self._objects = objects
         self._name = name
         self.size = size
+        self.fetch_seconds = 0.0  #: spent in the store so far
 
     def read(self, start: int, end: int) -> bytes:
         """Return the bytes start..end, end excluded."""
         before = time.monotonic()
-        with tracing.span("fetch", "client", attributes={"docfleet.bytes": end - start}):
-            data = self._objects.read(self._name, start, end)
-        metrics.STAGE_SECONDS.labels("fetch").observe(time.monotonic() - before)
+        try:
+            with tracing.span("fetch", "client", attributes={"docfleet.bytes": end - start}):
+                data = self._objects.read(self._name, start, end)
+        finally:
+            self.fetch_seconds += time.monotonic() - before
         metrics.OBJECT_BYTES_READ.inc(len(data))
         return data
 
@@ -202,6 +206,8 @@ class JobRunner:
             logger.error("undecodable message", extra={"action": "dead_lettered", "reason": job.delivery.fault})
             self._teller.dead_letter(job, ErrorCode.INVALID_REQUEST, job.delivery.fault)
             return True
+        queued_at = request.accepted_at if request.attempt == 1 else request.occurred_at
+        job.took("queue", time.time() - queued_at.timestamp())
         # Not waited for: the terminal event follows it in the same partition of the same idempotent producer.
         self._teller.publish(topics.EVENTS, job, job.event(events.ClassificationStarted))
         reached("after_start")
@@ -238,21 +244,16 @@ class JobRunner:
 
         def on_page(page: Page | UnreadPage, total_pages: int) -> None:
             classifier = self._neighbours.classifier
+            if isinstance(page, Page) and page.ocr_seconds:
+                tracing.record("ocr", page.ocr_seconds, attributes={"docfleet.page": page.number})
             with tracing.about(job.span.traceparent):  # it goes on when the document is read
                 answers.append(classifier.submit(page, question) if isinstance(page, Page) else None)
             said = f"Processing page {page.number} of {min(pages_max, total_pages)}"
             self._teller.publish(topics.PROGRESS, job, job.event(events.ClassificationProgressed, progress=said))
 
-        source = StoredDocument(self._neighbours.objects, request.object_name, request.size_bytes)
-        before = time.monotonic()
         try:
-            with tracing.span("read") as span:
-                document = self._neighbours.reader.read(
-                    source, self.rules.read, on_page=on_page, cancelled=job.delivery.ending.cancelled
-                )
-                span.set({"docfleet.pages": len(document.pages)})
+            document = self._read(job, request, on_page)
             read_at = time.monotonic()
-            metrics.STAGE_SECONDS.labels("read").observe(read_at - before)
             result = build_result(
                 document,
                 self._await_all(document, answers, job.delivery.ending.cancelled),
@@ -260,12 +261,26 @@ class JobRunner:
                 page_weights=self.rules.page_weights,
                 model=self.rules.model,
             )
-            metrics.STAGE_SECONDS.labels("classify").observe(time.monotonic() - read_at)
+            job.took("classify", time.monotonic() - read_at)
         finally:
             for future in answers:
                 if future is not None:
                     future.cancel()  # of a job that failed meanwhile; a no-op on a finished one
         return json.dumps(result, ensure_ascii=False, allow_nan=False)
+
+    def _read(self, job: JobMessage, request: events.ClassificationRequested, on_page: OnPage) -> Document:
+        """Return the document's first pages, and count where the time went."""
+        source = StoredDocument(self._neighbours.objects, request.object_name, request.size_bytes)
+        cancelled = job.delivery.ending.cancelled
+        try:
+            with tracing.span("read") as span:
+                document = self._neighbours.reader.read(source, self.rules.read, on_page=on_page, cancelled=cancelled)
+                span.set({"docfleet.pages": len(document.pages)})
+        finally:
+            job.took("fetch", source.fetch_seconds)
+        for stage, seconds in dataclasses.asdict(document.times).items():
+            job.took(stage, seconds)
+        return document
 
     def _await_all(
         self, document: Document, futures: list[Future[PageAnswer] | None], cancelled: threading.Event

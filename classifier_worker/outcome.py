@@ -71,6 +71,16 @@ class JobMessage:
         """Take the right to end the job; TakenOver when another thread has it."""
         self.delivery.ending.claim()
 
+    @property
+    def exemplar(self) -> dict[str, str]:
+        """What leads from a measurement to this job."""
+        request = self.delivery.request
+        return {} if request is None else metrics.exemplar(request.job_id, self.span.traceparent)
+
+    def took(self, stage: str, seconds: float) -> None:
+        """Count the time of one of the job's stages."""
+        metrics.STAGE_SECONDS.labels(stage).observe(max(0.0, seconds), self.exemplar)
+
     def event(self, event_type: type[events.Event], **more: Any) -> events.Event:
         """Return an event about this job that happens now."""
         request = self.delivery.request
@@ -103,7 +113,7 @@ class Teller:
         reached("after_retry")
         job.span.set({"docfleet.outcome": "retried"})
         job.span.fail(error.code, error.sentence)
-        metrics.JOBS_RETRIED.labels(error.code).inc()
+        metrics.JOBS_RETRIED.labels(error.code).inc(exemplar=job.exemplar)
         logger.warning(
             "job will be tried again: %s",
             error.sentence,
@@ -136,7 +146,7 @@ class Teller:
         headers = [*message.headers, *((name, text.encode()) for name, text in told.items())]
         with tracing.span(f"send {topics.DLQ.name}", "producer", attributes=tracing.messaging("send", topics.DLQ.name)):
             self._deliver(lambda: self._channel.forward(topics.DLQ, message.key, message.value, headers))
-        metrics.JOBS_DEAD_LETTERED.labels(error_code).inc()
+        metrics.JOBS_DEAD_LETTERED.labels(error_code).inc(exemplar=job.exemplar)
 
     def tell(self, job: JobMessage, event: events.Event, *, outcome: str, error_code: str = "") -> None:
         """Deliver the job's terminal event."""
@@ -145,10 +155,10 @@ class Teller:
         self._deliver(lambda: self.publish(topics.EVENTS, job, event))
         reached("after_result")
         job.span.set({"docfleet.outcome": outcome})
-        metrics.STAGE_SECONDS.labels("deliver").observe(time.monotonic() - before)
-        metrics.JOBS_FINISHED.labels(outcome, error_code).inc()
+        job.took("publish", time.monotonic() - before)
+        metrics.JOBS_FINISHED.labels(outcome, error_code).inc(exemplar=job.exemplar)
         seconds = (event.occurred_at - event.accepted_at).total_seconds()
-        metrics.JOB_SECONDS.labels(outcome).observe(max(0.0, seconds))
+        metrics.JOB_SECONDS.labels(outcome).observe(max(0.0, seconds), job.exemplar)
         logger.info(
             "job %s",
             outcome,

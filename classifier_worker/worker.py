@@ -23,7 +23,8 @@ from classifier_worker.core.retry import RetryPolicy
 from classifier_worker.handoff import Delivery, HandOff
 from classifier_worker.intake import Consumer, build_intake
 from classifier_worker.job import JobRules, JobRunner, Neighbours
-from classifier_worker.models.choice import RunningModel, load_model
+from classifier_worker.loading import load
+from classifier_worker.models.choice import Meter, RunningModel
 from classifier_worker.models.weights import InvalidBundle
 from classifier_worker.reader.pool import ReaderPool
 from classifier_worker.reader.reading import ReaderLimits
@@ -101,8 +102,9 @@ async def run(settings: WorkerSettings) -> int:
 
 
 def build(settings: WorkerSettings) -> Worker:
-    """Return the parts, wired and with the model loaded; nothing of it runs yet. Blocks."""
-    model = load_model(settings)
+    """Return the parts, wired; of them only the model runs already. Blocks while it is loaded."""
+    meter = Meter()
+    model = load(settings, meter)
     limits = ReaderLimits(
         document_seconds=settings.document_seconds,
         memory_bytes=settings.reader_memory_bytes,
@@ -112,6 +114,7 @@ def build(settings: WorkerSettings) -> Worker:
     objects = ObjectStore(settings)
     publisher = Publisher(settings, source=SERVICE)
     handoff, consumer = build_intake(settings, publisher)
+    meter.is_needed = lambda: handoff.jobs > 0
     rules = JobRules(
         read=ReadRequest(
             max_pages=settings.max_pages,
@@ -142,7 +145,6 @@ def build(settings: WorkerSettings) -> Worker:
 
 
 def _start(worker: Worker) -> None:
-    worker.engine.start()  # warms up
     worker.readers.start()
     worker.consumer.start()
     worker.breaker.start()
@@ -183,7 +185,7 @@ def _stop(worker: Worker, deadline: Deadline) -> bool:
 
 
 async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
-    """Tell the reader pool's counts as metrics, and stop when something is broken for good."""
+    """Tell as metrics what is to be asked for, and stop when something is broken for good."""
     told = {"deadline": 0, "memory": 0, "recycled": 0}
     while not stopping.is_set():
         counters = worker.readers.counters
@@ -191,6 +193,9 @@ async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
         for reason, count in now.items():
             metrics.READER_DEATHS.labels(reason).inc(count - told[reason])
         told = now
+        metrics.READERS.labels("busy").set(worker.readers.busy)
+        metrics.READERS.labels("free").set(worker.readers.size - worker.readers.busy)
+        metrics.INTAKE_FUSED.set(worker.handoff.is_fused)
         has_no_threads = worker.breaker.hung >= worker.settings.job_threads
         if worker.failed.is_set() or worker.consumer.has_failed or has_no_threads:
             worker.failed.set()
@@ -204,6 +209,7 @@ async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
 async def _serve(settings: WorkerSettings, health: Health) -> web.AppRunner:
     app = web.Application()
     health.add_routes(app)
+    metrics.expose(SERVICE)
     server = web.AppRunner(app, access_log=None)
     await server.setup()
     await web.TCPSite(server, settings.http_host, settings.http_port).start()

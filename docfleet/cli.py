@@ -42,6 +42,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, default=8080, help="the one port in front; 0 picks a free one (8080)")
     _add_data_dir(parser, "folder that holds all data between two runs")
     parser.add_argument("--workers", type=_not_negative, default=1, help="how many classifier workers (1)")
+    parser.add_argument("--monitoring", action="store_true", help="also start Prometheus with the alert rules")
     parser.set_defaults(run=_run_up)
 
 
@@ -98,7 +99,9 @@ def _add_data_dir(parser: argparse.ArgumentParser, meaning: str, default: Path |
 def _run_up(options: argparse.Namespace) -> int:
     from docfleet.stack import up
 
-    return up.run(port=options.port, data_dir=options.data_dir, workers=options.workers)
+    return up.run(
+        port=options.port, data_dir=options.data_dir, workers=options.workers, with_monitoring=options.monitoring
+    )
 
 
 def _run_classify(options: argparse.Namespace) -> int:

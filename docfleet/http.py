@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import psycopg
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from docfleet import metrics, tracing
 from docfleet.telemetry import PROBES, Health
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 #: The span of a request that is no probe; the client's trace goes on in it, or a new one begins.
 SPAN: Final = web.RequestKey("span", tracing.Span)
+#: As which route a request is measured, where its own would mix what cannot be compared.
+MEASURED_AS: Final = web.RequestKey("measured_as", str)
 _REQUEST_ID_HEADER: Final = "X-Request-Id"
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -61,8 +63,10 @@ class HttpError(DocfleetError):
 
 def application(service: str, health: Health, **options: Any) -> web.Application:
     """Return an application with the probes and the shared middlewares; `options` are aiohttp's own."""
-    app = web.Application(middlewares=[_with_request_id, _traced, _measured(service), _with_json_errors], **options)
+    app = web.Application(middlewares=[_with_request_id, _traced, _measured, _with_json_errors], **options)
     health.add_routes(app)
+    metrics.expose(service)
+    app.on_startup.append(_count_from_zero)
     return app
 
 
@@ -136,21 +140,27 @@ def _job_id_of(request: web.Request) -> uuid.UUID | None:
         return None
 
 
-def _measured(service: str) -> Middleware:
-    @web.middleware
-    async def measured(request: web.Request, handler: Handler) -> web.StreamResponse:
-        method, route = _method_of(request), _route_of(request) or "unmatched"
-        started = time.monotonic()
-        status = "disconnected"
-        try:
-            response = await handler(request)
-            status = str(response.status)
-            return response
-        finally:
-            metrics.HTTP_REQUESTS.labels(service, route, method, status).inc()
-            metrics.HTTP_REQUEST_SECONDS.labels(service, route).observe(time.monotonic() - started)
+@web.middleware
+async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    method = _method_of(request)
+    started = time.monotonic()
+    status = "disconnected"
+    try:
+        response = await handler(request)
+        status = str(response.status)
+        return response
+    finally:
+        route = request.get(MEASURED_AS) or _route_of(request) or "unmatched"
+        metrics.HTTP_REQUESTS.labels(route, method, status).inc()
+        metrics.HTTP_REQUEST_SECONDS.labels(route).observe(time.monotonic() - started)
 
-    return measured
+
+async def _count_from_zero(app: web.Application) -> None:
+    """Begin the failures of each route at 0: Prometheus sees no increase in a counter that begins at 1."""
+    for route in app.router.routes():
+        if route.resource is not None and route.method in _METHODS:
+            for status in ("500", "503"):
+                metrics.HTTP_REQUESTS.labels(route.resource.canonical, route.method, status)
 
 
 @web.middleware

@@ -7,6 +7,7 @@ in the topic, once. Consumers are built from `consumer_config`, for the classic 
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from docfleet import tracing
+from docfleet import metrics, tracing
 from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas import codec
@@ -147,6 +148,7 @@ class Publisher:
     ) -> Future[Delivered]:
         """Send a message as it is, such as one for the dead letter topic that could not be decoded."""
         future: Future[Delivered] = Future()
+        future.add_done_callback(_measuring(topic.name))
         try:
             self._producer.produce(
                 topic.name, key=key, value=value, headers=list(headers), on_delivery=_resolve(future)
@@ -206,6 +208,18 @@ def _end(span: tracing.Span, future: Future[Delivered]) -> None:
     else:
         span.set(tracing.place(future.result().partition, future.result().offset))
     span.end()
+
+
+def _measuring(topic: str) -> Callable[[Future[Delivered]], None]:
+    sent_at = time.monotonic()
+
+    def measure(future: Future[Delivered]) -> None:
+        is_delivered = future.exception() is None
+        metrics.MESSAGES_PUBLISHED.labels(topic, "delivered" if is_delivered else "failed").inc()
+        if is_delivered:
+            metrics.PUBLISH_SECONDS.labels(topic).observe(time.monotonic() - sent_at)
+
+    return measure
 
 
 def _resolve(future: Future[Delivered]) -> Callable[[KafkaError | None, Message], None]:

@@ -8,7 +8,6 @@ know OpenTelemetry add nothing of their own.
 
 import threading
 import uuid
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from opentelemetry import trace
@@ -18,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from docfleet.release import release
 from docfleet.tracing import Attributes, Kind
 
 _SERVICE_NAME: Final = "service.name"
@@ -60,7 +60,7 @@ class OtlpTracer:
     def __init__(self, service: str) -> None:
         self._provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self._tracer = self._provider.get_tracer("docfleet", _version())
+        self._tracer = self._provider.get_tracer("docfleet", release())
 
     def begin(
         self, name: str, kind: Kind, parent: str | None, attributes: Attributes | None, at_ns: int | None
@@ -94,16 +94,9 @@ def _resource(service: str) -> Resource:
     ours = {
         _SERVICE_NAME: service,
         "service.namespace": "docfleet",
-        "service.version": _version(),
+        "service.version": release(),
         "service.instance.id": str(uuid.uuid4()),
     }
     unknown = str(told.attributes.get(_SERVICE_NAME, "")).startswith("unknown_service")
     known = {name for name in told.attributes if not (name == _SERVICE_NAME and unknown)}
     return told.merge(Resource({name: text for name, text in ours.items() if name not in known}))
-
-
-def _version() -> str:
-    try:
-        return version("docfleet")
-    except PackageNotFoundError:  # run from a checkout
-        return ""

@@ -15,6 +15,7 @@ from docfleet.postgres import open_pool
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from schemas.topics import STATUS_GROUP
+from status_service.census import Census
 from status_service.jobs import Jobs
 from status_service.notify import Changes
 from status_service.projector import Intake, Projector
@@ -41,7 +42,10 @@ async def run(settings: StatusSettings) -> int:
     health.liveness = projector.fault
 
     await pool.open()
-    listening = asyncio.create_task(changes.listen(), name="listen")
+    tasks = [
+        asyncio.create_task(changes.listen(), name="listen"),
+        asyncio.create_task(Census(pool).run(), name="count"),
+    ]
     projector.start()
     app = http.application(SERVICE, health)
     add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=settings.key_cache_seconds), Jobs(pool), changes))
@@ -56,7 +60,7 @@ async def run(settings: StatusSettings) -> int:
     changes.release()
     is_tidy = await asyncio.to_thread(projector.stop, deadline)
     try:
-        await asyncio.wait_for(_close(runner, listening, pool), max(_CLOSING_SECONDS, deadline.remaining()))
+        await asyncio.wait_for(_close(runner, tasks, pool), max(_CLOSING_SECONDS, deadline.remaining()))
     except TimeoutError:
         is_tidy = False
     await asyncio.to_thread(tracing.stop, deadline)
@@ -76,10 +80,11 @@ def intake(settings: StatusSettings) -> Intake:
     return Intake(config | {"queued.min.messages": 10_000, "topic.metadata.refresh.interval.ms": 10_000})
 
 
-async def _close(runner: web.AppRunner, listening: asyncio.Task[None], pool: AsyncConnectionPool[Any]) -> None:
+async def _close(runner: web.AppRunner, tasks: list[asyncio.Task[None]], pool: AsyncConnectionPool[Any]) -> None:
     await runner.cleanup()  # answers what was asked, then closes
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     await pool.close()
 
 

@@ -221,16 +221,16 @@ class Projector:
         self._unclaimed |= {(tp.topic, tp.partition) for tp in partitions}
         consumer.incremental_assign([])  # they follow when they are claimed
         self._was_assigned = True
-        metrics.REBALANCES.labels("assigned").inc()
+        metrics.REBALANCES.labels("assigned").inc(len(partitions))
 
     def _on_revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit()
         self._drop(consumer, partitions)
-        metrics.REBALANCES.labels("revoked").inc()
+        metrics.REBALANCES.labels("revoked").inc(len(partitions))
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._drop(consumer, partitions)
-        metrics.REBALANCES.labels("lost").inc()
+        metrics.REBALANCES.labels("lost").inc(len(partitions))
 
     def _drop(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         dropped = {(tp.topic, tp.partition) for tp in partitions}

@@ -26,6 +26,8 @@ from classifier_worker.models.judge import Judge
 from schemas.errors import DocfleetError, ErrorCode
 
 _STOPPING = "The worker is stopping."
+#: How finely it is told for what the engine waits.
+_WAIT_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +47,13 @@ class _Request:
     judge: Callable[[Evidence], object]
     future: Future[Any]
     context: Context  #: of whoever submitted it
-    submitted_ns: int  #: since the epoch
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
     request: _Request
     page: PreparedPage
+    ready_at: float  #: by time.perf_counter()
 
 
 class Engine:
@@ -104,7 +106,7 @@ class Engine:
         return self._submit(page, lambda evidence: [self._judge.answer(evidence, question) for question in questions])
 
     def _submit(self, page: Page, judge: Callable[[Evidence], object]) -> Future[Any]:
-        request = _Request(page, judge, Future(), copy_context(), time.time_ns())
+        request = _Request(page, judge, Future(), copy_context())
         with self._lock:
             if self._is_closed:
                 _fail(request.future, _STOPPING)
@@ -118,17 +120,20 @@ class Engine:
         if self._is_closed:
             _fail(request.future, _STOPPING)
             return
+        began = time.perf_counter()
         try:
             page = self._encoder.prepare(request.page)
         except Exception as error:
             _fail(request.future, f"The page could not be prepared for the model: {error}", error)
             return
-        self._queue.put(_Ready(request, page))
+        ready_at = time.perf_counter()
+        request.context.run(self._observer.on_page, "prepare", ready_at - began)
+        self._queue.put(_Ready(request, page, ready_at))
 
     def _run(self) -> None:
         while True:
             if not self._intake.waiting:
-                first = self._queue.get()
+                first = self._wait()
                 if first is None:
                     return
                 self._intake.waiting.append(first)
@@ -139,6 +144,25 @@ class Engine:
             taken = [ready for ready in self._intake.take() if ready.request.future.set_running_or_notify_cancel()]
             if taken:
                 self._answer(taken)
+
+    def _wait(self) -> _Ready | None:
+        """Return the next page, or None at the end."""
+        while True:
+            began = time.perf_counter()
+            try:
+                return self._queue.get(timeout=_WAIT_SECONDS)
+            except queue.Empty:
+                continue
+            finally:
+                self._observer.on_turn(time.perf_counter() - began, is_busy=False)
+
+    def _tell(self, taken: Sequence[_Ready], began: float) -> None:
+        seconds = time.perf_counter() - began
+        self._observer.on_turn(seconds, is_busy=True)
+        for ready in taken:
+            run = ready.request.context.run
+            run(self._observer.on_page, "batch_wait", began - ready.ready_at, ago=seconds)
+            run(self._observer.on_page, "model", seconds)
 
     def _drain(self) -> list[_Ready]:
         ready: list[_Ready] = []
@@ -151,19 +175,18 @@ class Engine:
                 ready.append(item)
 
     def _answer(self, taken: Sequence[_Ready]) -> None:
-        taken_ns = time.time_ns()
+        began = time.perf_counter()
         try:
             found = self._encoder.evidence([ready.page for ready in taken])
             answers = [ready.request.judge(evidence) for evidence, ready in zip(found, taken, strict=True)]
         except Exception as error:
+            self._tell(taken, began)
             for ready in taken:
                 _fail(ready.request.future, f"The model could not classify the page: {error}", error)
             return
-        answered_ns = time.time_ns()
+        self._tell(taken, began)  # before the answers, which end jobs
         for ready, answer in zip(taken, answers, strict=True):
-            request = ready.request
-            request.context.run(self._observer.on_page, request.submitted_ns, taken_ns, answered_ns)
-            request.future.set_result(answer)
+            ready.request.future.set_result(answer)
 
 
 def _fail(future: Future[Any], sentence: str, cause: Exception | None = None) -> None:

@@ -24,7 +24,7 @@ PAGE_WEIGHTS = PageWeights()
 class SimulatedEngine:
     """Has the port of `Engine`; each page takes `page_seconds`, and `on_page` hears of it as an engine's observer."""
 
-    def __init__(self, page_seconds: float, on_page: Callable[[int, int, int], None]) -> None:
+    def __init__(self, page_seconds: float, on_page: Callable[[str, float], None]) -> None:
         self._page_seconds = page_seconds
         self._on_page = on_page
         self._device = ThreadPoolExecutor(1, thread_name_prefix="simulated-model")
@@ -38,12 +38,13 @@ class SimulatedEngine:
 
     def submit(self, page: Page, question: Question) -> "Future[PageAnswer]":
         """Return the future answer."""
-        return self._device.submit(copy_context().run, self._answer, page, question, time.time_ns())
+        return self._device.submit(copy_context().run, self._answer, page, question, time.perf_counter())
 
-    def _answer(self, page: Page, question: Question, submitted_ns: int) -> PageAnswer:
-        taken_ns = time.time_ns()
+    def _answer(self, page: Page, question: Question, submitted_at: float) -> PageAnswer:
+        taken_at = time.perf_counter()
+        self._on_page("batch_wait", taken_at - submitted_at)
         time.sleep(self._page_seconds)
-        self._on_page(submitted_ns, taken_ns, time.time_ns())
+        self._on_page("model", time.perf_counter() - taken_at)
         odds = np.array([_odds(page.text, name) for name in question.categories])
         return PageAnswer(odds / odds.sum(), none=0.0)
 

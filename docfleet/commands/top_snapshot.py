@@ -11,20 +11,21 @@ from math import inf
 from typing import Final
 
 from docfleet import metrics
+from docfleet.metric_section import name_of
 
-JOBS_ACCEPTED: Final = metrics.name_of(metrics.JOBS_ACCEPTED)
-JOBS_FINISHED: Final = metrics.name_of(metrics.JOBS_FINISHED)
-JOBS_RETRIED: Final = metrics.name_of(metrics.JOBS_RETRIED)
-JOBS_DEAD_LETTERED: Final = metrics.name_of(metrics.JOBS_DEAD_LETTERED)
-JOBS_IN_FLIGHT: Final = metrics.name_of(metrics.JOBS_IN_FLIGHT)
-JOBS_HELD_BACK: Final = metrics.name_of(metrics.JOBS_HELD_BACK)
-OUTBOX_DEPTH: Final = metrics.name_of(metrics.OUTBOX_DEPTH)
-CONSUMER_LAG: Final = metrics.name_of(metrics.CONSUMER_LAG)
-PROJECTOR_LAG: Final = metrics.name_of(metrics.PROJECTOR_LAG)
-JOB_BUCKETS: Final = metrics.name_of(metrics.JOB_SECONDS) + "_bucket"
-JOBS: Final = "docfleet_jobs"
-OLDEST: Final = "docfleet_oldest_unfinished_job_seconds"
-BUILD: Final = "docfleet_build_info"
+JOBS_ACCEPTED: Final = name_of(metrics.JOBS_ACCEPTED)
+JOBS_FINISHED: Final = name_of(metrics.JOBS_FINISHED)
+JOBS_RETRIED: Final = name_of(metrics.JOBS_RETRIED)
+JOBS_DEAD_LETTERED: Final = name_of(metrics.JOBS_DEAD_LETTERED)
+JOBS_IN_FLIGHT: Final = name_of(metrics.JOBS_IN_FLIGHT)
+JOBS_HELD_BACK: Final = name_of(metrics.JOBS_HELD_BACK)
+OUTBOX_DEPTH: Final = name_of(metrics.OUTBOX_DEPTH)
+CONSUMER_LAG: Final = name_of(metrics.CONSUMER_LAG)
+PROJECTOR_LAG: Final = name_of(metrics.PROJECTOR_LAG)
+JOB_BUCKETS: Final = name_of(metrics.JOB_SECONDS) + "_bucket"
+JOBS: Final = name_of(metrics.JOBS)
+OLDEST: Final = name_of(metrics.OLDEST_UNFINISHED)
+BUILD: Final = name_of(metrics.BUILD_INFO)
 STARTED: Final = "process_start_time_seconds"
 
 #: Every metric that is looked at.
@@ -224,8 +225,7 @@ def _rows(now: Look, before: Look | None, growth: _Growth, window_seconds: float
     rows = []
     for process in (*now.processes, *gone):
         started_at = process.value(STARTED)
-        # every service has every metric without labels, so an idle one of another kind says 0 too
-        is_worker = process.is_up and programs[process.name] in {None, "classifier_worker"}
+        is_worker = process.value(JOBS_IN_FLIGHT) is not None
         rate = None
         if window_seconds and process.name in growth.processes:
             rate = growth.of(JOBS_FINISHED, process=process.name) / window_seconds
@@ -236,7 +236,7 @@ def _rows(now: Look, before: Look | None, growth: _Growth, window_seconds: float
                 is_up=process.is_up,
                 up_seconds=max(0.0, now.at - started_at) if started_at is not None else None,
                 restarts=process.restarts,
-                jobs_in_flight=_whole(process.value(JOBS_IN_FLIGHT)) if is_worker else None,
+                jobs_in_flight=_whole(process.value(JOBS_IN_FLIGHT)),
                 jobs_per_second=rate if is_worker else None,
             )
         )

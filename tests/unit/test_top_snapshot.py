@@ -40,13 +40,22 @@ def producer(name: str = "api", accepted: int = 0) -> Process:
 docfleet_build_info{{program="producer_api",version="1"}} 1
 docfleet_jobs_accepted_total{{source="file"}} {accepted}
 docfleet_jobs_accepted_total{{source="url"}} 5
-docfleet_jobs_in_flight 0
 docfleet_outbox_depth 7
 docfleet_jobs_held_back 6
-docfleet_jobs{{state="queued"}} 9
-docfleet_jobs{{state="processing"}} 2
-docfleet_oldest_unfinished_job_seconds 12.5
 process_start_time_seconds 50
+""",
+    )
+
+
+def status(name: str = "status") -> Process:
+    return process(
+        name,
+        """
+docfleet_build_info{program="status_service",version="1"} 1
+docfleet_jobs{state="queued"} 9
+docfleet_jobs{state="processing"} 2
+docfleet_oldest_unfinished_job_seconds 12.5
+process_start_time_seconds 60
 """,
     )
 
@@ -90,7 +99,9 @@ def test_without_a_look_before_there_are_no_rates():
 
 
 def test_what_replicas_tell_of_one_table_counts_once_and_partitions_add_up():
-    fleet = snapshot(Look(1000.0, [producer(), producer("api-1"), worker(), worker("w-1")]), None)
+    fleet = snapshot(
+        Look(1000.0, [producer(), producer("api-1"), status(), status("status-1"), worker(), worker("w-1")]), None
+    )
     assert (fleet.outbox_depth, fleet.jobs_held_back) == (7, 6)
     assert fleet.jobs == {"queued": 9, "processing": 2}
     assert fleet.oldest_unfinished_seconds == 12.5
