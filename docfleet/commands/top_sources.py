@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docfleet.commands.servers import DEFAULT_DATA_DIR
 from docfleet.commands.top_snapshot import STARTED, WANTED, Look, Process, Sample
 from docfleet.stack.data_dir import read_stack
+from docfleet.stack.prometheus_server import PROMETHEUS
 
 #: One service that hangs must not keep the others off the screen for longer.
 _ANSWER_SECONDS: Final = 2.0
@@ -87,7 +88,7 @@ def local_stack(data_dir: Path | None) -> Scraped:
         found = [
             Target(process["name"], process["metrics_url"], process.get("restarts"))
             for process in stack["processes"]
-            if process["metrics_url"]
+            if process["metrics_url"] and process["name"] != PROMETHEUS
         ]
         if not found:
             raise NothingThere(f"no stack runs on {folder}; name --data-dir, --metrics URL or --prometheus URL")

@@ -113,7 +113,7 @@ def test_a_job_is_one_trace_over_all_services(open_scene: Open, collector: otlp.
         "producer_api: POST /classify": ["producer_api: send docfleet.jobs"],
         "producer_api: send docfleet.jobs": [received, "status_service: process docfleet.jobs"],
         received: [
-            "classifier_worker: batch wait",
+            "classifier_worker: batch_wait",
             "classifier_worker: model",
             "classifier_worker: read",
             "classifier_worker: send docfleet.events",
