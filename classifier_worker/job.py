@@ -13,9 +13,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -31,7 +31,7 @@ from classifier_worker.handoff import Delivery
 from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMessage, Teller
 from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
 from classifier_worker.reader.wire import ReadRequest
-from docfleet import metrics
+from docfleet import metrics, tracing
 from docfleet.fault_points import reached
 from schemas import events, topics
 from schemas.errors import DocfleetError, ErrorCode
@@ -106,6 +106,7 @@ class JobRules:
     model: str  #: the bundle, `name@version`, as results tell it
     page_weights: PageWeights
     model_seconds: float  #: most time that a page may wait for its classification
+    consumer_group: str = topics.WORKER_GROUP  #: as spans tell it
 
 
 class _Interrupted(Exception):
@@ -125,7 +126,8 @@ class StoredDocument:
         """Return the bytes start..end, end excluded."""
         before = time.monotonic()
         try:
-            data = self._objects.read(self._name, start, end)
+            with tracing.span("fetch", "client", attributes={"docfleet.bytes": end - start}):
+                data = self._objects.read(self._name, start, end)
         finally:
             self.fetch_seconds += time.monotonic() - before
         metrics.OBJECT_BYTES_READ.inc(len(data))
@@ -154,23 +156,39 @@ class JobRunner:
         if self._abandoned.is_set():
             delivery.ending.cancelled.set()
         try:
-            self._settle(delivery, lambda: self._run(JobMessage(delivery)))
+            with self._traced("process", delivery) as job:
+                self._settle(delivery, lambda: self._run(job))
         except TakenOver:
-            logger.info("a job ended too late", extra={"action": "job_overtaken", "ticket": delivery.ticket})
+            return
         finally:
             self._running.discard(delivery.ending)
 
     def take_over(self, delivery: Delivery) -> None:
         """End a job whose own thread does not; TakenOver when that thread has begun to."""
-        job = JobMessage(delivery)
-        job.claim()
-        self._settle(delivery, lambda: self._end_overdue(job))
+        with self._traced("take over", delivery) as job:
+            job.claim()
+            self._settle(delivery, lambda: self._end_overdue(job))
+
+    @contextmanager
+    def _traced(self, what: str, delivery: Delivery) -> Iterator[JobMessage]:
+        """Make the body a span of the request's trace, and the job what log records of this thread are about."""
+        (topic, partition), request = delivery.ticket.partition, delivery.request
+        attributes = tracing.messaging("process", topic) | tracing.place(partition, delivery.ticket.offset)
+        attributes["messaging.consumer.group.name"] = self.rules.consumer_group
+        if request is not None:
+            attributes |= {"docfleet.job_id": str(request.job_id), "docfleet.attempt": request.attempt}
+        with (
+            delivery.as_subject(),
+            tracing.span(f"{what} {topic}", "consumer", attributes=attributes) as span,
+        ):
+            yield JobMessage(delivery, span)
 
     def _settle(self, delivery: Delivery, work: Callable[[], bool]) -> None:
         """Do the work and ack the message, or reject it when the work says so; release it when there is no end."""
         try:
             is_given_up = work()
         except TakenOver:
+            logger.info("a job ended too late", extra={"action": "job_overtaken", "ticket": delivery.ticket})
             raise
         except BaseException as error:
             self._neighbours.intake.release(delivery)
@@ -210,7 +228,7 @@ class JobRunner:
         except DocfleetError as error:
             return self._fail(job, request, error)
         except Exception as error:
-            logger.exception("job failed unexpectedly", extra={"action": "job_failed", "job_id": request.job_id})
+            logger.exception("job failed unexpectedly", extra={"action": "job_failed"})
             sentence = f"Something unexpected went wrong here ({type(error).__name__})."
             return self._fail(job, request, DocfleetError(ErrorCode.INTERNAL_ERROR, sentence))
         return False
@@ -226,7 +244,10 @@ class JobRunner:
 
         def on_page(page: Page | UnreadPage, total_pages: int) -> None:
             classifier = self._neighbours.classifier
-            answers.append(classifier.submit(page, question) if isinstance(page, Page) else None)
+            if isinstance(page, Page) and page.ocr_seconds:
+                tracing.record("ocr", page.ocr_seconds, attributes={"docfleet.page": page.number})
+            with tracing.about(job.span.traceparent):  # it goes on when the document is read
+                answers.append(classifier.submit(page, question) if isinstance(page, Page) else None)
             said = f"Processing page {page.number} of {min(pages_max, total_pages)}"
             self._teller.publish(topics.PROGRESS, job, job.event(events.ClassificationProgressed, progress=said))
 
@@ -252,7 +273,9 @@ class JobRunner:
         source = StoredDocument(self._neighbours.objects, request.object_name, request.size_bytes)
         cancelled = job.delivery.ending.cancelled
         try:
-            document = self._neighbours.reader.read(source, self.rules.read, on_page=on_page, cancelled=cancelled)
+            with tracing.span("read") as span:
+                document = self._neighbours.reader.read(source, self.rules.read, on_page=on_page, cancelled=cancelled)
+                span.set({"docfleet.pages": len(document.pages)})
         finally:
             job.took("fetch", source.fetch_seconds)
         for stage, seconds in dataclasses.asdict(document.times).items():

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,7 @@ from confluent_kafka import KafkaException
 
 from classifier_worker.breaker import Breaker
 from classifier_worker.core.retry import RetryPolicy
-from classifier_worker.handoff import HandOff
+from classifier_worker.handoff import Delivery, HandOff
 from classifier_worker.intake import Consumer, build_intake
 from classifier_worker.job import JobRules, JobRunner, Neighbours
 from classifier_worker.loading import load
@@ -29,12 +30,13 @@ from classifier_worker.reader.pool import ReaderPool
 from classifier_worker.reader.reading import ReaderLimits
 from classifier_worker.reader.wire import ReadRequest
 from classifier_worker.settings import WorkerSettings
-from docfleet import metrics
+from docfleet import metrics, tracing
 from docfleet.kafka import Publisher
 from docfleet.objects import ObjectStore
 from docfleet.service import EXIT_WRONG_SETTINGS
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Check, Health, log_to_stderr
+from schemas.topics import WORKER_GROUP, WORKER_SHARE_GROUP
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Worker:
 async def run(settings: WorkerSettings) -> int:
     """Run a worker until SIGTERM or SIGINT and return the process's exit code; 2 when its bundle cannot be used."""
     log_to_stderr(SERVICE, settings.log_level)
+    tracing.start(SERVICE)
     stopping = stop_requested()
     health = Health()
     server = await _serve(settings, health)
@@ -91,6 +94,7 @@ async def run(settings: WorkerSettings) -> int:
     deadline = Deadline(settings.stop_deadline_seconds)
     is_clean = await asyncio.to_thread(_stop, worker, deadline)
     await observer
+    await asyncio.to_thread(tracing.stop, deadline)
     await server.cleanup()
     logger.info("worker stopped", extra={"action": "stopped", "is_clean": is_clean})
     gc.freeze()  # else the interpreter looks through the model's libraries once more before it ends: seconds of a CPU
@@ -122,6 +126,7 @@ def build(settings: WorkerSettings) -> Worker:
         model=model.label,
         page_weights=model.page_weights,
         model_seconds=settings.model_seconds,
+        consumer_group=WORKER_SHARE_GROUP if settings.group_protocol == "share" else WORKER_GROUP,
     )
     neighbours = Neighbours(intake=consumer, events=publisher, objects=objects, reader=readers, classifier=model.engine)
     jobs = JobRunner(neighbours, rules)
@@ -150,12 +155,14 @@ def _start(worker: Worker) -> None:
 def _work(worker: Worker) -> None:
     """Do jobs until intake ends."""
     while not worker.handoff.is_stopped:
+        delivery: Delivery | None = None
         try:
             delivery = worker.consumer.receive(_RECEIVE_SECONDS)
             if delivery is not None:
                 worker.jobs.run(delivery)
         except Exception as error:
-            logger.exception("a job thread failed", extra={"action": "job_thread_failed"})
+            with delivery.as_subject() if delivery else nullcontext():
+                logger.exception("a job thread failed", extra={"action": "job_thread_failed"})
             if isinstance(error, KafkaException) and error.args[0].fatal():
                 worker.failed.set()  # an idempotent producer does not recover from that
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from docfleet.commands import dlq_arguments, evaluate
+from docfleet.commands import dlq_arguments, evaluate, top_arguments
 
 Number = TypeVar("Number", int, float)
 
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="start the whole system on this machine and run it until Ctrl-C"))
     _add_classify(commands.add_parser("classify", help="post documents to a running system and show its answers"))
+    top_arguments.add(commands.add_parser("top", help="watch a running fleet on one screen"))
     _add_evaluate(commands.add_parser("evaluate", help="measure how good answers are on labelled documents"))
     _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
     dlq_arguments.add(commands.add_parser("dlq", help="look at dead letters, replay and drop them"))

@@ -19,6 +19,12 @@ Kind = TypeVar("Kind", Counter, Gauge, Histogram)
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
+def name_of(metric: Metric) -> str:
+    """Return a metric's name as queries spell it; samples of a histogram add `_bucket`, `_sum` and `_count`."""
+    (family,) = metric.describe()
+    return family.name + ("_total" if family.type == "counter" else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Open:
     """The values of a label that are not known beforehand, but few: what they are, and how each looks."""
@@ -43,8 +49,7 @@ class Entry:
     @property
     def name(self) -> str:
         """The metric's name as queries spell it."""
-        (family,) = self.metric.describe()
-        return family.name + ("_total" if family.type == "counter" else "")
+        return name_of(self.metric)
 
     @property
     def kind(self) -> str:

@@ -5,12 +5,12 @@ generated from this file.
 """
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from prometheus_client import REGISTRY, disable_created_metrics
 
 from docfleet.metric_section import Metric, Open, Section
+from docfleet.release import release
 from schemas import events, topics
 from schemas.errors import ERRORS, ErrorCode
 
@@ -238,7 +238,7 @@ def expose(program: str) -> None:
             reveal(entry.metric)
         for labels in entry.first:
             entry.metric.labels(*labels)
-    BUILD_INFO.labels(program, _version()).set(1)
+    BUILD_INFO.labels(program, release()).set(1)
 
 
 def reveal(metric: Metric) -> None:
@@ -257,10 +257,3 @@ def exemplar(job_id: object, traceparent: str | None) -> dict[str, str]:
 
 
 _exposed: Final[list[Metric]] = []
-
-
-def _version() -> str:
-    try:
-        return version("docfleet")
-    except PackageNotFoundError:  # run from a folder that was never installed
-        return "unknown"

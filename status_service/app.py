@@ -8,7 +8,7 @@ import psycopg
 from aiohttp import web
 from psycopg_pool import AsyncConnectionPool
 
-from docfleet import http
+from docfleet import http, tracing
 from docfleet.api_keys import ApiKeys
 from docfleet.kafka import consumer_config, schema_ids
 from docfleet.postgres import open_pool
@@ -32,6 +32,7 @@ _CLOSING_SECONDS: Final = 2.0
 async def run(settings: StatusSettings) -> int:
     """Serve until SIGTERM or SIGINT and return the exit code: 0 after a tidy stop, 1 when the deadline came first."""
     log_to_stderr(SERVICE, settings.log_level)
+    tracing.start(SERVICE)
     requested = stop_requested()
     dsn = settings.database_url.get_secret_value()
     pool = open_pool(dsn, max_size=settings.database_pool_size, answer_seconds=settings.database_timeout_seconds)
@@ -62,6 +63,7 @@ async def run(settings: StatusSettings) -> int:
         await asyncio.wait_for(_close(runner, tasks, pool), max(_CLOSING_SECONDS, deadline.remaining()))
     except TimeoutError:
         is_tidy = False
+    await asyncio.to_thread(tracing.stop, deadline)
     logger.info("stopped", extra={"action": "stopped", "is_tidy": is_tidy})
     return 0 if is_tidy else 1
 

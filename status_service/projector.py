@@ -23,7 +23,7 @@ from docfleet.stopping import Deadline
 from schemas import topics
 from schemas.codec import SchemaIds
 from schemas.topics import Topic
-from status_service import folding
+from status_service import folding, traces
 from status_service.decoding import decode_all
 from status_service.store import Advance, Claim, Fenced, Partition, ProjectionStore
 
@@ -178,7 +178,7 @@ class Projector:
                 logger.warning("Kafka says: %s", error.str(), extra={"action": "kafka_error"})
 
     def _project(self) -> None:
-        started = time.monotonic()
+        started, started_ns = time.monotonic(), time.time_ns()
         decoded = decode_all(self._batch, self._schema_ids)
         advances = {}
         for message in self._batch:
@@ -198,6 +198,7 @@ class Projector:
         for topic in decoded.undecodable:
             metrics.EVENTS_UNDECODABLE.labels(topic).inc()
         metrics.PROJECTION_SECONDS.observe(time.monotonic() - started)
+        traces.tell(decoded.said, self._intake.consumer_group, since_ns=started_ns)
         self._batch = []
 
     def _claim(self) -> None:

@@ -14,7 +14,7 @@ from classifier_worker.core.fusion import PageWeights
 from classifier_worker.core.page import Page
 from classifier_worker.models.simulated import PAGE_WEIGHTS, SIMULATED_MODEL, SimulatedEngine
 from classifier_worker.settings import WorkerSettings
-from docfleet import metrics
+from docfleet import metrics, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +54,10 @@ class Meter:
         metrics.BATCH_FILL.labels(kind).observe(size / capacity)
         metrics.BATCH_SECONDS.labels(kind).observe(seconds)
 
-    def on_page(self, stage: str, seconds: float) -> None:
-        """Count a page's stage."""
+    def on_page(self, stage: str, seconds: float, *, ago: float = 0.0) -> None:
+        """Count a page's stage, and make it a span of its job's trace."""
         metrics.PAGE_SECONDS.labels(stage).observe(seconds)
+        tracing.record(stage, seconds, ago=ago)
 
     def on_turn(self, seconds: float, *, is_busy: bool) -> None:
         """Count the time of the engine's thread."""
@@ -64,18 +65,19 @@ class Meter:
         metrics.ENGINE_SECONDS.labels(state).inc(seconds)
 
 
-def load_model(settings: WorkerSettings, meter: Meter | None = None) -> ChosenModel:
+def load_model(settings: WorkerSettings, meter: Meter) -> ChosenModel:
     """Return the model that the settings name; `meter` hears what it does. Blocks while it is loaded."""
     if settings.simulated_model_seconds is not None:
         logger.warning(
             "the model is simulated: answers mean nothing",
             extra={"action": "model_simulated", "page_seconds": settings.simulated_model_seconds},
         )
-        return ChosenModel(SimulatedEngine(settings.simulated_model_seconds), SIMULATED_MODEL, PAGE_WEIGHTS)
+        engine = SimulatedEngine(settings.simulated_model_seconds, meter.on_page)
+        return ChosenModel(engine, SIMULATED_MODEL, PAGE_WEIGHTS)
     return _load_bundle(settings, meter)
 
 
-def _load_bundle(settings: WorkerSettings, meter: Meter | None) -> ChosenModel:
+def _load_bundle(settings: WorkerSettings, meter: Meter) -> ChosenModel:
     import torch
 
     from classifier_worker.models.bundle import load_bundle

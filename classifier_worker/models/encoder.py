@@ -33,8 +33,11 @@ class EngineObserver(Protocol):
         """Hear of a batch of `size` parts in `capacity` rows; `kind` is look, text or names."""
         ...
 
-    def on_page(self, stage: str, seconds: float) -> None:
-        """Hear what a page spent in a stage: prepare (called on the thread that prepares), batch_wait or model."""
+    def on_page(self, stage: str, seconds: float, *, ago: float = 0.0) -> None:
+        """Hear what a page spent in a stage, prepare, batch_wait or model, which ended `ago` seconds ago.
+
+        Called in the context of whoever submitted the page; prepare on the thread that prepares.
+        """
         ...
 
     def on_turn(self, seconds: float, *, is_busy: bool) -> None:
@@ -48,7 +51,7 @@ class Nobody:
     def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:
         """Do nothing."""
 
-    def on_page(self, stage: str, seconds: float) -> None:
+    def on_page(self, stage: str, seconds: float, *, ago: float = 0.0) -> None:
         """Do nothing."""
 
     def on_turn(self, seconds: float, *, is_busy: bool) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -57,6 +58,7 @@ class _Request:
     page: Page
     judge: Callable[[Evidence], object]
     future: Future[Any]
+    context: Context  #: of whoever submitted it
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Engine:
         return self._submit(page, lambda evidence: [self._judge.answer(evidence, question) for question in questions])
 
     def _submit(self, page: Page, judge: Callable[[Evidence], object]) -> Future[Any]:
-        request = _Request(page, judge, Future())
+        request = _Request(page, judge, Future(), copy_context())
         with self._lock:
             if self._is_closed:
                 _fail(request.future, _STOPPING)
@@ -137,7 +139,7 @@ class Engine:
             _fail(request.future, f"The page could not be prepared for the model: {error}", error)
             return
         ready_at = time.perf_counter()
-        self._observer.on_page("prepare", ready_at - began)
+        request.context.run(self._observer.on_page, "prepare", ready_at - began)
         self._queue.put(_Ready(request, page, ready_at))
 
     def _run(self) -> None:
@@ -153,9 +155,7 @@ class Engine:
             # from here on these pages can no longer be cancelled
             taken = [ready for ready in self._intake.take() if ready.request.future.set_running_or_notify_cancel()]
             if taken:
-                began = time.perf_counter()
                 self._answer(taken)
-                self._tell(taken, began, time.perf_counter())
 
     def _wait(self) -> _Ready | None:
         """Return the next page, or None at the end."""
@@ -168,11 +168,13 @@ class Engine:
             finally:
                 self._observer.on_turn(time.perf_counter() - began, is_busy=False)
 
-    def _tell(self, taken: Sequence[_Ready], began: float, ended: float) -> None:
-        self._observer.on_turn(ended - began, is_busy=True)
+    def _tell(self, taken: Sequence[_Ready], began: float) -> None:
+        seconds = time.perf_counter() - began
+        self._observer.on_turn(seconds, is_busy=True)
         for ready in taken:
-            self._observer.on_page("batch_wait", began - ready.ready_at)
-            self._observer.on_page("model", ended - began)
+            run = ready.request.context.run
+            run(self._observer.on_page, "batch_wait", began - ready.ready_at, ago=seconds)
+            run(self._observer.on_page, "model", seconds)
 
     def _drain(self) -> list[_Ready]:
         ready: list[_Ready] = []
@@ -185,13 +187,16 @@ class Engine:
                 ready.append(item)
 
     def _answer(self, taken: Sequence[_Ready]) -> None:
+        began = time.perf_counter()
         try:
             found = self._encoder.evidence([ready.page for ready in taken])
             answers = [ready.request.judge(evidence) for evidence, ready in zip(found, taken, strict=True)]
         except Exception as error:
+            self._tell(taken, began)
             for ready in taken:
                 _fail(ready.request.future, f"The model could not classify the page: {error}", error)
             return
+        self._tell(taken, began)  # before the answers, which end jobs
         for ready, answer in zip(taken, answers, strict=True):
             ready.request.future.set_result(answer)
 

@@ -284,17 +284,23 @@ class Stack:
                 "postgres_dsn": self._neighbours.postgres_dsn,
                 "gcs_endpoint": self._neighbours.gcs_endpoint,
                 "gcs_bucket": self._neighbours.gcs_bucket,
-                "processes": [self._described(name, running[name]) for name in self._order() if name in running],
+                "processes": [self._described(name) for name in self._order() if name in running],
             }
         )
 
     def _order(self) -> list[str]:
         return ["kafka", "postgres", "gcs", PRODUCER_API, STATUS_SERVICE, *self._workers, PROMETHEUS]
 
-    def _described(self, name: str, pid: int) -> dict[str, str | int | None]:
-        address = self._addresses.get(name)
+    def _described(self, name: str) -> dict[str, str | int | None]:
+        process, address = self._processes[name], self._addresses.get(name)
         metrics_url = f"{address}/metrics" if address else None
-        return {"name": name, "pid": pid, "metrics_url": metrics_url, "http_url": address}
+        return {
+            "name": name,
+            "pid": process.pid,
+            "restarts": process.restarts,
+            "metrics_url": metrics_url,
+            "http_url": address,
+        }
 
 
 def _first_fault(group: BaseExceptionGroup[BaseException]) -> BaseException:
