@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract import manifests
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("producer_api", "classifier_worker", "status_service", "schemas", "docfleet")
 
@@ -25,3 +27,11 @@ def wheel(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = target.glob("*.whl")
     return wheel
+
+
+@pytest.fixture(scope="session")
+def builds() -> dict[str, manifests.Build]:
+    """Return what kustomize makes of every overlay and every combination of components, by a name that says which."""
+    if manifests.kubectl() is None:
+        pytest.skip("needs kubectl")
+    return manifests.build_all()
