@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from docfleet.stack import gcs_server, kafka_server
 from schemas.topics import TOPICS
 from tests import servers
 from tests.spreading import ByServers
+
+#: How fast examples are made and tried says something of the machine, and nothing of the code.
+hypothesis.settings.register_profile("docfleet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("docfleet")
 
 
 @pytest.hookimpl(optionalhook=True)
