@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.running import RunningStack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     options = ("--monitoring",) if shutil.which("prometheus") else ()
     stack = RunningStack(tmp_path_factory.mktemp("stack") / "data", *options)
