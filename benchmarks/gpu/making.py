@@ -24,6 +24,7 @@ from transformers import (
 
 from classifier_worker import models as worker_models
 from classifier_worker.core.page import Box, Line, Page
+from tests import documents
 
 BUNDLES: Final = Path(worker_models.__file__).parents[1] / "bundles"
 LEXICON: Final = BUNDLES / "default" / "lexicon"
@@ -77,7 +78,7 @@ def make_bundle(folder: Path, *, device: str, is_tiny: bool) -> Path:
     )
     with torch.device(device):
         text, look = Qwen3Model(text_config), Siglip2Model(look_config)
-    text.to(torch.bfloat16).save_pretrained(folder / "text")
+    text.bfloat16().save_pretrained(folder / "text")
     look.save_pretrained(folder / "look")
     for name in ("text", "look"):
         tokenizer.save_pretrained(folder / name)
@@ -96,7 +97,7 @@ def make_bundle(folder: Path, *, device: str, is_tiny: bool) -> Path:
     return folder
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer() -> Any:
     inside = Tokenizer(models.BPE(unk_token="<unk>"))
     inside.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inside.decoder = decoders.ByteLevel()
@@ -110,12 +111,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     inside.post_processor = processors.TemplateProcessing(
         single="$A <eos>", special_tokens=[("<eos>", inside.token_to_id("<eos>"))]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=inside, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+    fast: Any = PreTrainedTokenizerFast
+    return fast(tokenizer_object=inside, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 
 
 def make_pages(count: int) -> list[Page]:
     """Return different A4 pages of about 50 lines each, as a reader hands them over."""
-    words = " ".join(path.read_text(encoding="utf-8") for path in sorted(LEXICON.glob("*.yaml"))).split()
+    telling = " ".join(path.read_text(encoding="utf-8") for path in sorted(LEXICON.glob("*.yaml"))).split()
+    words = [*telling, *documents.LOREM.split() * (5 * len(telling) // len(documents.LOREM.split()))]
     return [_page(np.random.default_rng(number), words) for number in range(count)]
 
 

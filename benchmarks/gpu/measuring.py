@@ -4,6 +4,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -18,6 +19,7 @@ from classifier_worker.core.answer import Question
 from classifier_worker.core.page import Page
 from classifier_worker.models.bundle import Bundle, load_bundle
 from classifier_worker.models.engine import GPU_SETTINGS, Engine, EngineSettings
+from classifier_worker.models.evidence import see
 from classifier_worker.models.look import Prepared
 
 NAMES: Final = (
@@ -145,7 +147,20 @@ class Measuring:
         began = time.perf_counter()
         prepared = [encoder.prepare(page) for page in pages]
         self.tell("prepare_ms", (time.perf_counter() - began) / len(pages) * 1000)
-        self.tell("tokens", statistics.median(len(prepared[0].tokens[0]) for _ in prepared))
+        began = time.perf_counter()
+        with ThreadPoolExecutor(self._settings.preparers) as threads:
+            list(threads.map(encoder.prepare, pages))
+        self.tell("prepared_pages_per_second", len(pages) / (time.perf_counter() - began))
+        parts: dict[str, Callable[[Page], object]] = {
+            "see": lambda page: see(page, self._bundle.cues, cue_idf=None),
+            "image": self._prepare_image,
+        }
+        for name, work in parts.items():
+            began = time.perf_counter()
+            for page in pages:
+                work(page)
+            self.tell(f"prepare_{name}_ms", (time.perf_counter() - began) / len(pages) * 1000)
+        self.tell("tokens", statistics.median(len(one.tokens[0]) for one in prepared))
         for count in self._shapes.image_rows:
             some = (prepared * count)[:count]
             seconds = self._clock(lambda some=some: encoder.evidence(some))  # type: ignore[misc]
@@ -159,6 +174,9 @@ class Measuring:
         if self._device == "cuda":
             most = (prepared * 64)[: self._shapes.image_rows[-1]]
             self.tell("encoder_timeline", device_timeline(lambda: [encoder.evidence(most) for _ in range(3)]))
+
+    def _prepare_image(self, page: Page) -> Prepared:
+        return self._bundle.look.prepare(page.image)
 
     def latency(self, pages: list[Page], *, count: int) -> None:
         """Ask about one page at a time, nothing else queued."""

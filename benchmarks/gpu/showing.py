@@ -13,6 +13,10 @@ _NUMBERS: Final = (
     "engine_pages_per_second",
     "engine_share_of_bare",
     "prepare_ms",
+    "prepare_see_ms",
+    "prepare_image_ms",
+    "prepared_pages_per_second",
+    "tokens",
     "judge_ms",
 )
 _TABLES: Final = (

@@ -24,7 +24,9 @@ def device_timeline(work: Callable[[], object]) -> dict[str, float]:
 
 def shares(events: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Return what the trace's events tell: the device's busy share, and the share of copy time beside kernels."""
-    kernels, copies_in, copies_out = [], [], []
+    kernels: list[Span] = []
+    copies_in: list[Span] = []
+    copies_out: list[Span] = []
     for event in events:
         if event.get("ph") != "X":
             continue
