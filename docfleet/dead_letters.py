@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from docfleet.kafka import client_config, schema_ids
+from docfleet.offsets import ANSWER_SECONDS, ends_of, watermarks_of
 from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas import codec, topics
@@ -22,7 +23,6 @@ from schemas.events import Event
 
 Answer = TypeVar("Answer")
 
-_ANSWER_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.2
 _COORDINATOR_MOVES: Final = frozenset(
     {
@@ -109,11 +109,11 @@ class DeadLetters:
     def extents(self) -> dict[int, Extent]:
         """Return the extent of each partition."""
         partitions = self._partitions(topics.DLQ.name)
-        answer = _asked(lambda: self._consumer.committed(partitions, _ANSWER_SECONDS))
+        answer = _asked(lambda: self._consumer.committed(partitions, ANSWER_SECONDS))
         committed = {t.partition: t.offset for t in answer}
         extents = {}
         for partition in partitions:
-            first, end = self._watermarks(partition)
+            first, end = watermarks_of(self._consumer, partition)
             dropped_up_to = committed.get(partition.partition, 0)  # negative: nothing was ever committed
             extents[partition.partition] = Extent(first, min(max(first, dropped_up_to), end), end)
         return extents
@@ -142,8 +142,7 @@ class DeadLetters:
 
     def ends_of(self, topic: topics.Topic) -> dict[int, int]:
         """Return the next offset of each partition of another topic that has anything in it."""
-        watermarks = {t.partition: self._watermarks(t) for t in self._partitions(topic.name)}
-        return {partition: end for partition, (first, end) in watermarks.items() if end > first}
+        return ends_of(self._consumer, self._partitions(topic.name))
 
     def close(self) -> None:
         """Close the connections."""
@@ -155,7 +154,7 @@ class DeadLetters:
         self._consumer.assign([start])
         try:
             silent_since = time.monotonic()
-            while time.monotonic() - silent_since < _ANSWER_SECONDS:
+            while time.monotonic() - silent_since < ANSWER_SECONDS:
                 for message in self._consumer.consume(500, timeout=0.2):
                     if (error := message.error()) is not None:
                         raise KafkaException(error)
@@ -189,21 +188,15 @@ class DeadLetters:
         )
 
     def _partitions(self, topic: str) -> list[TopicPartition]:
-        found = self._consumer.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic]
+        found = self._consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic]
         if found.error is not None:
             raise KafkaException(found.error)
         return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
 
-    def _watermarks(self, partition: TopicPartition) -> tuple[int, int]:
-        found = self._consumer.get_watermark_offsets(partition, timeout=_ANSWER_SECONDS)
-        if found is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
-        return found
-
 
 def _asked(call: Callable[[], Answer]) -> Answer:
     """Return what the call returns; a coordinator that is only just loading, or has moved, is asked again."""
-    deadline = Deadline(_ANSWER_SECONDS)
+    deadline = Deadline(ANSWER_SECONDS)
     while True:
         try:
             return call()

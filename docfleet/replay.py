@@ -15,6 +15,7 @@ from datetime import datetime
 import psycopg
 
 from docfleet.dead_letters import DeadLetter
+from docfleet.offsets import is_read
 from docfleet.postgres import load_queries
 from schemas.events import ClassificationRequested
 from schemas.lifecycle import TERMINAL, JobState
@@ -64,7 +65,7 @@ def is_up_to_date(dsn: str, topic: Topic, ends: Mapping[int, int]) -> bool:
     values = {"consumer_group": STATUS_GROUP, "topic": topic.name}
     with psycopg.connect(dsn) as connection:
         offsets: dict[int, int] = dict(connection.execute(_query("projector_offsets"), values).fetchall())
-    return all(offsets.get(partition, 0) >= end for partition, end in ends.items())
+    return is_read(offsets, ends)
 
 
 def _query(name: str) -> bytes:

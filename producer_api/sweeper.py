@@ -9,10 +9,11 @@ import asyncio
 import logging
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from docfleet import metrics
+from docfleet import metrics, tracing
 from docfleet.kafka import client_config
+from docfleet.offsets import ANSWER_SECONDS, ends_of, is_read, watermarks_of
 from docfleet.settings import KafkaSettings
 from producer_api.outbox import Outbox
 from producer_api.store import UNAVAILABLE, JobRow, Position, Store
@@ -21,7 +22,6 @@ from schemas.topics import EVENTS, JOBS, STATUS_GROUP, WORKER_GROUP, Topic
 
 _log = logging.getLogger(__name__)
 
-_ANSWER_SECONDS: Final = 10.0
 _BATCH: Final = 500
 
 
@@ -39,33 +39,28 @@ class Offsets:
     def of_jobs(self) -> list[Position]:
         """Return each partition of docfleet.jobs."""
         partitions = self._partitions(JOBS.name)
-        committed = {t.partition: max(0, t.offset) for t in self._consumer.committed(partitions, _ANSWER_SECONDS)}
-        return [Position(t.partition, committed.get(t.partition, 0), *self._watermarks(t)) for t in partitions]
+        committed = {t.partition: max(0, t.offset) for t in self._consumer.committed(partitions, ANSWER_SECONDS)}
+        return [
+            Position(t.partition, committed.get(t.partition, 0), *watermarks_of(self._consumer, t)) for t in partitions
+        ]
 
     def ends_of(self, topic: Topic) -> dict[int, int]:
         """Return the next offset of each partition of a topic that has anything in it."""
-        watermarks = {t.partition: self._watermarks(t) for t in self._partitions(topic.name)}
-        return {partition: high for partition, (low, high) in watermarks.items() if high > low}
+        return ends_of(self._consumer, self._partitions(topic.name))
 
     def close(self) -> None:
         """Close the connections."""
         self._consumer.close()
 
     def _partitions(self, topic: str) -> list[TopicPartition]:
-        found = self._consumer.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
+        found = self._consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic].partitions
         return [TopicPartition(topic, partition) for partition in found]
-
-    def _watermarks(self, partition: TopicPartition) -> tuple[int, int]:
-        low_and_high = self._consumer.get_watermark_offsets(partition, timeout=_ANSWER_SECONDS)
-        if low_and_high is None:
-            raise KafkaException(KafkaError._TIMED_OUT)  # noqa: SLF001  # the library's own name
-        return low_and_high
 
 
 async def has_projector_read(store: Store, topic: Topic, ends: dict[int, int]) -> bool:
     """Whether the table of jobs says all that stands below these offsets of a topic."""
     offsets = await store.projector_offsets(STATUS_GROUP, topic.name)
-    return all(offsets.get(partition, 0) >= end for partition, end in ends.items())
+    return is_read(offsets, ends)
 
 
 class Sweeper:
@@ -101,10 +96,11 @@ class Sweeper:
             return
         await self._store.sweep_refused(self._silence_seconds, _BATCH)
         for job in await self._store.sweep(positions, self._silence_seconds, _BATCH):
-            await self._again(job, max_attempts)
+            with tracing.about(job.traceparent, job.job_id):
+                await self._again(job, max_attempts)
 
     async def _again(self, job: JobRow, max_attempts: int) -> None:
-        extra = {"action": "sweep", "job_id": job.job_id, "attempt": job.attempt}
+        extra = {"action": "sweep", "attempt": job.attempt}
         if job.attempt <= max_attempts:
             _log.warning("no sign of life: published again", extra=extra)
             metrics.RELAYED.labels("sweep").inc()

@@ -9,6 +9,10 @@ leave, or says old messages again. When all jobs are posted the storm ends; when
 counted, each on a line, offences with their job ids. A seed gives the same schedule of faults; where in its work a
 process is hit is the machine's. The last line is `0 violated` and the exit code 0, or the number of offences and 1;
 then the data dir with all logs is kept.
+
+How long the jobs of a killed worker take to run elsewhere is only told of kills that nothing else disturbs:
+
+    python -m benchmarks.chaos --jobs 3000 --rate 5 --kill-every 30 --kill-only classifier_worker-0 classifier_worker-1
 """
 
 import argparse
@@ -33,7 +37,11 @@ def one(options: argparse.Namespace, seed: int, folder: Path, within_seconds: fl
         settle_seconds=options.settle,
         within_seconds=within_seconds,
     )
-    faults = schedule.storm(seed, every_seconds=options.kill_every, session_seconds=system.SESSION_SECONDS)
+    every = options.kill_every
+    if options.kill_only:
+        faults = schedule.kills(seed, options.kill_only, every_seconds=every)
+    else:
+        faults = schedule.storm(seed, every_seconds=every, session_seconds=system.SESSION_SECONDS)
     print(f"seed {seed}: {options.jobs} jobs at {options.rate:g}/s, a fault every {options.kill_every:g} s", flush=True)
     with system.running(folder) as running:
         account = asyncio.run(run(running, plan, scheduled(faults), is_told=True))
@@ -46,6 +54,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--kill-every", type=float, default=5.0, help="seconds between two faults")
+    only = "only SIGKILLs, of these processes"
+    parser.add_argument("--kill-only", nargs="+", choices=schedule.KILLABLE, metavar="NAME", help=only)
     parser.add_argument("--seed", type=int, nargs="+", default=[secrets.randbelow(1_000_000)])
     parser.add_argument("--rate", type=float, default=20.0, help="posts a second, at most")
     parser.add_argument("--settle", type=float, default=300.0, help="seconds that the system may need to come to rest")

@@ -1,7 +1,8 @@
 """Which fault comes when: a pure function of the seed, whatever the machine does meanwhile."""
 
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -35,6 +36,7 @@ _VICTIMS: Final[tuple[tuple[str, int, tuple[Kind, ...]], ...]] = (
     (READER, 2, (Kind.KILL,)),
     (NOBODY, 4, (Kind.JOIN, Kind.REPLAY)),
 )
+KILLABLE: Final = tuple(victim for victim, _, kinds in _VICTIMS if Kind.KILL in kinds)
 #: Longest pause of a server: longer ones are outages, which a kill with its backoff is too.
 _SERVER_PAUSE_SECONDS: Final = 5.0
 
@@ -52,6 +54,13 @@ class Fault:
     def __str__(self) -> str:
         lasting = f" for {self.for_seconds:.1f} s" if self.kind in {Kind.STOP, Kind.SLOW, Kind.JOIN} else ""
         return f"{self.kind} {self.victim}{lasting}"
+
+
+def kills(seed: int, victims: Sequence[str], *, every_seconds: float) -> Iterator[Fault]:
+    """Return SIGKILLs of these processes alone, without end."""
+    rng = random.Random(seed)
+    for number in itertools.count(1):
+        yield Fault(number * every_seconds, Kind.KILL, rng.choice(victims), 0.0, rng.random())
 
 
 def storm(seed: int, *, every_seconds: float, session_seconds: float) -> Iterator[Fault]:

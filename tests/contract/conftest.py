@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
-    """Return a wheel of the project, built from what the Dockerfile copies and nothing else."""
+    """Return a wheel of the project, built from what the Dockerfile copies and nothing else.
+
+    By the setuptools of this environment, which the extra `test` has, instead of one that is fetched for it.
+    """
     source = tmp_path_factory.mktemp("source")
     for name in images.COPIED:
         if (ROOT / name).is_dir():
@@ -24,7 +27,8 @@ def wheel(tmp_path_factory) -> Path:
         else:
             shutil.copy(ROOT / name, source)
     target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(target), str(source)]
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target)]
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = target.glob("*.whl")

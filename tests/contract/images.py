@@ -18,6 +18,7 @@ import venv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import Distribution, distribution
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -81,12 +82,18 @@ def required_by(project: Distribution, extras: tuple[str, ...]) -> dict[str, Dis
 
 
 def link(found: Distribution, packages: Path) -> None:
-    """Link the distribution's files, compiled ones too; folders are made, since several distributions may share one."""
+    """Link the distribution's files, and what is compiled of them; folders are made, since several may share one."""
     for file in found.files or ():
-        target = packages / file
-        if ".." not in file.parts and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(file.locate())
+        if ".." in file.parts or "__pycache__" in file.parts:
+            continue
+        there, here = Path(file.locate()), packages / file
+        pairs = [(there, here)]
+        if here.suffix == ".py":
+            pairs.append((Path(cache_from_source(str(there))), Path(cache_from_source(str(here)))))
+        for source, target in pairs:
+            if source.exists() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(source)
 
 
 def confined(environment: Path, service: str, scratch: Path, command: list[str]) -> tuple[list[str], dict[str, str]]:

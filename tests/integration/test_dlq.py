@@ -251,7 +251,7 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]):
 def test_without_a_broker_named_or_there_it_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
 ):
-    monkeypatch.setattr("docfleet.dead_letters._ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("docfleet.dead_letters.ANSWER_SECONDS", 1.0)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
     assert cli.main(["dlq", "list"]) == 1
     assert "Kafka does not answer" in capsys.readouterr().err
