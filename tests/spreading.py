@@ -1,4 +1,4 @@
-"""How pytest-xdist spreads the tests over its processes: a file stays whole, and so do files that share what is expensive.
+"""How pytest-xdist spreads the tests over its processes: a file stays whole, and so do those that share much.
 
 Each process has servers of its own (conftest.py), so tests of different processes share nothing but the machine.
 """

@@ -1,6 +1,5 @@
 """compose.yaml and the Dockerfile fit together and fit the code: names, variables, times, extras, files."""
 
-import re
 import tomllib
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import yaml
 
 from tests.contract.deployed import SETTINGS
+from tests.contract.images import COMMON_EXTRAS, COPIED, IMAGES, USER
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
@@ -41,12 +41,7 @@ def test_compose_mounts_files_and_folders_that_exist():
 
 
 def test_dockerfile_copies_and_installs_what_the_project_has():
-    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
-    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
-        assert [name for name in line.split() if not (ROOT / name).exists()] == []
-    (installed,) = re.findall(r'pip install --no-cache-dir "\.\[(.+)\]"', dockerfile)
-    assert [extra for extra in installed.split(",") if not extra.startswith("${EXTRA")] == ["registry"]
-    builds = re.findall(r"--build-arg EXTRA=(\S+) +--build-arg SERVICE=(\S+)", dockerfile)
-    assert builds == [("api", "producer_api"), ("worker", "classifier_worker"), ("status", "status_service")]
-    assert {extra for extra, _ in builds} | {"registry"} <= set(EXTRAS)
-    assert re.search(r"^USER (?!0)\d+:\d+$", dockerfile, re.MULTILINE)
+    assert [name for name in COPIED if not (ROOT / name).exists()] == []
+    assert IMAGES == {"api": "producer_api", "worker": "classifier_worker", "status": "status_service"}
+    assert {*IMAGES, *COMMON_EXTRAS} <= set(EXTRAS)
+    assert USER == "10001"
