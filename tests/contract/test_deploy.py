@@ -190,7 +190,11 @@ COMPOSED = {name: service for name, service in COMPOSE["services"].items() if "b
 def test_compose_variables_are_settings_that_the_service_accepts(name):
     service, settings = COMPOSED[name], SETTINGS[name.replace("_", "-")]
     accepted = settings.from_mapping(service["environment"])
-    assert set(service["environment"]) <= set(settings.variables().values())
+    standard = {variable for variable in service["environment"] if variable.startswith("OTEL_")}
+    assert set(service["environment"]) - standard <= set(settings.variables().values())
+    documented = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert all(f"| `{variable}` |" in documented for variable in standard)
+    assert bool(standard) == (name != "migrate")
     if name != "migrate":
         assert float(service["stop_grace_period"].removesuffix("s")) > accepted.stop_deadline_seconds
 
@@ -215,10 +219,10 @@ def test_dockerfile_copies_and_installs_what_the_project_has():
     for line in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
         assert [name for name in line.split() if not (ROOT / name).exists()] == []
     (installed,) = re.findall(r'pip install --no-cache-dir "\.\[(.+)\]"', dockerfile)
-    assert [extra for extra in installed.split(",") if not extra.startswith("${EXTRA")] == ["registry"]
+    assert [extra for extra in installed.split(",") if not extra.startswith("${EXTRA")] == ["registry", "otel"]
     builds = re.findall(r"--build-arg EXTRA=(\S+) +--build-arg SERVICE=(\S+)", dockerfile)
     assert builds == [("api", "producer_api"), ("worker", "classifier_worker"), ("status", "status_service")]
-    assert {extra for extra, _ in builds} | {"registry"} <= set(EXTRAS)
+    assert {extra for extra, _ in builds} | {"registry", "otel"} <= set(EXTRAS)
     assert re.search(r"^USER (?!0)\d+:\d+$", dockerfile, re.MULTILINE)
 
 
