@@ -156,11 +156,12 @@ async def _measured(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _count_from_zero(app: web.Application) -> None:
-    """Begin the failures of each route at 0: Prometheus sees no increase in a counter that begins at 1."""
+    """Begin each route's usual answers at 0: Prometheus sees no increase in a counter that begins at 1."""
     for route in app.router.routes():
         if route.resource is not None and route.method in _METHODS:
-            for status in ("500", "503"):
+            for status in ("202" if route.method == "POST" else "200", "500", "503"):
                 metrics.HTTP_REQUESTS.labels(route.resource.canonical, route.method, status)
+            metrics.HTTP_REQUEST_SECONDS.labels(route.resource.canonical)
 
 
 @web.middleware

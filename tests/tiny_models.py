@@ -89,7 +89,7 @@ def qwen3(folder: Path) -> None:
         vocab_size=_WORDS,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=1,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
@@ -119,7 +119,7 @@ def siglip(folder: Path) -> None:
 
 
 def _siglip_sides() -> tuple[dict[str, Any], dict[str, Any]]:
-    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     ids = {"pad_token_id": _PAD, "bos_token_id": _CLS, "eos_token_id": _EOS}
     text = size | ids | {"vocab_size": _WORDS, "max_position_embeddings": 64, "projection_size": 32}
     return text, size | {"patch_size": 16}

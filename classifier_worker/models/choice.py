@@ -80,20 +80,13 @@ def load_model(settings: WorkerSettings, meter: Meter) -> ChosenModel:
 def _load_bundle(settings: WorkerSettings, meter: Meter) -> ChosenModel:
     import torch
 
-    from classifier_worker.core.batching import Shapes
     from classifier_worker.models.bundle import load_bundle
-    from classifier_worker.models.encoder import EncoderSettings
-    from classifier_worker.models.engine import Engine, EngineSettings
+    from classifier_worker.models.engine import GPU_SETTINGS, Engine, EngineSettings
 
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     bundle = load_bundle(settings.bundle, device=device)
-    if device == "cuda":  # a GPU takes larger rounds in few static shapes, compiled before the worker is ready
-        shapes = Shapes(image_rows=(1, 4, 16, 64), text_rows=(1, 8, 32, 128))
-        encoder = EncoderSettings(is_compiled=True, is_bf16=True, shapes=shapes)
-        engine_settings = EngineSettings(preparers=4, most_pages_at_once=64, encoder=encoder)
-    else:
-        engine_settings = EngineSettings(threads=settings.torch_threads)
+    engine_settings = GPU_SETTINGS if device == "cuda" else EngineSettings(threads=settings.torch_threads)
     engine = Engine(bundle, settings=engine_settings, observer=meter)
     return ChosenModel(engine, bundle.label, bundle.page_weights)

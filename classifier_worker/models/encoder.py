@@ -91,19 +91,22 @@ class Encoder:
         shapes, settings = self._settings.shapes, self._settings
         text_rows = shapes.text_rows if settings.is_compiled or self._device == "cuda" else shapes.text_rows[:1]
         if settings.is_compiled:
-            # beyond its limit (8 by default) torch.compile would run further shapes uncompiled, without a word
-            graphs = len(text_rows) * len(shapes.text_tokens) + len(shapes.image_rows)
+            # beyond its limit (8 by default) torch.compile would run further shapes uncompiled, without a word. A shape
+            # is several graphs: attention is masked where a row is not full, and blocks attend in one of two ways
+            graphs = 4 * (len(text_rows) * len(shapes.text_tokens) + len(shapes.image_rows))
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
             torch._dynamo.config.capture_scalar_outputs = True  # NaFlex checks its shapes amid the graph
             self._bundle.text.compile(settings.compile_backend)
             self._bundle.look.compile(settings.compile_backend)
-        blank = self._bundle.look.prepare(np.full((64, 64, 3), 255, dtype=np.uint8))
         with torch.inference_mode(), self._autocast():
             for rows in shapes.image_rows:
-                self._bundle.look.encode([blank], rows=rows)
+                for blank in self._bundle.look.blanks():
+                    self._bundle.look.encode([blank] * rows, rows=rows)
             for tokens in shapes.text_tokens:
                 for rows in text_rows:
-                    self._bundle.text.encode([[0] * tokens], Batch((0,), rows, tokens))
+                    for length in (tokens, tokens - 1):
+                        batch = Batch(tuple(range(rows)), rows, tokens)
+                        self._bundle.text.encode([[0] * length] * rows, batch)
 
     def prepare(self, page: Page) -> PreparedPage:
         """Return what the towers need of `page`; pure CPU work, safe in any thread."""

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from classifier_worker.core.answer import PageAnswer, Question
-from classifier_worker.core.batching import Intake
+from classifier_worker.core.batching import Intake, Shapes
 from classifier_worker.core.page import Page
 from classifier_worker.models.bundle import Bundle
 from classifier_worker.models.encoder import Encoder, EncoderSettings, EngineObserver, Nobody, PreparedPage
@@ -39,6 +39,18 @@ class EngineSettings:
     most_pages_at_once: int = 8
     cached_categories: int = 20_000
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+
+#: A GPU takes larger rounds in few static shapes, compiled before the engine is ready.
+GPU_SETTINGS: Final = EngineSettings(
+    preparers=4,
+    most_pages_at_once=64,
+    encoder=EncoderSettings(
+        is_compiled=True,
+        is_bf16=True,
+        shapes=Shapes(image_rows=(1, 4, 16, 64), text_rows=(1, 8, 32, 128)),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ timm by a white margin, SigLIP 2 NaFlex by as many patches as the page is high a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import timm
@@ -19,10 +19,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from classifier_worker.models.compiling import compile_blocks
 from classifier_worker.models.weights import InvalidBundle, locate_weights
 
 #: One page image made ready for the tower, by the model's argument names, without the batch dimension.
 Prepared = dict[str, torch.Tensor]
+_WHITE: Final = np.full((64, 64, 3), 255, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,10 @@ class LookTower(Protocol):
         """Return the image in the tower's input form, on the CPU; safe in any thread."""
         ...
 
+    def blanks(self) -> list[Prepared]:
+        """Return prepared images that take every way through the tower's code between them, for its warm-up."""
+        ...
+
     def encode(self, images: Sequence[Prepared], *, rows: int) -> torch.Tensor:
         """Return vectors (images, D), float32, on the device; the batch is padded to `rows`."""
         ...
@@ -57,7 +63,7 @@ class LookTower(Protocol):
         ...
 
     def compile(self, backend: str) -> None:
-        """Compile the encoder of images for its static shapes by a backend of torch.compile."""
+        """Compile the blocks of the encoder of images, or else all of it, for its static shapes by that backend."""
         ...
 
 
@@ -99,7 +105,8 @@ class _TimmTower:
         )
 
     def compile(self, backend: str) -> None:
-        self._pooled = torch.compile(self._pool, dynamic=False, backend=backend)
+        if not compile_blocks(self._model, backend):
+            self._pooled = torch.compile(self._pool, dynamic=False, backend=backend)
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         height, width = self._config.height_px, self._config.width_px
@@ -110,6 +117,9 @@ class _TimmTower:
         top, left = (height - size[1]) // 2, (width - size[0]) // 2
         canvas[top : top + size[1], left : left + size[0]] = np.asarray(page)
         return {"pixel_values": torch.from_numpy(canvas).permute(2, 0, 1).contiguous()}
+
+    def blanks(self) -> list[Prepared]:
+        return [self.prepare(_WHITE)]
 
     def encode(self, images: Sequence[Prepared], *, rows: int) -> torch.Tensor:
         pixels = _stack(images, rows, self._device)["pixel_values"].float()
@@ -161,11 +171,23 @@ class _ImageTextTower:
         self._unused = {"token_type_ids", "attention_mask"} if is_siglip else {"token_type_ids"}
 
     def compile(self, backend: str) -> None:
-        self._features = torch.compile(self._model.get_image_features, dynamic=False, backend=backend)
+        vision = getattr(self._model, "vision_model", None)
+        if vision is None or not compile_blocks(vision, backend):
+            self._features = torch.compile(self._model.get_image_features, dynamic=False, backend=backend)
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         inputs = self._processor(images=[Image.fromarray(image)], return_tensors="pt", **self._options)
         return {name: tensor[0] for name, tensor in inputs.items()}
+
+    def blanks(self) -> list[Prepared]:
+        blank = self.prepare(_WHITE)
+        mask = blank.get("pixel_attention_mask")
+        if mask is None:
+            return [blank]
+        # a batch in which every patch is of an image is masked otherwise than one with patches that fill up
+        full, filled_up = torch.ones_like(mask), torch.ones_like(mask)
+        filled_up[-1] = 0
+        return [blank | {"pixel_attention_mask": one} for one in (full, filled_up)]
 
     def encode(self, images: Sequence[Prepared], *, rows: int) -> torch.Tensor:
         output = self._features(**_stack(images, rows, self._device))

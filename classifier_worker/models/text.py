@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
 from classifier_worker.core.batching import Batch
+from classifier_worker.models.compiling import compile_blocks
 from classifier_worker.models.weights import locate_weights
 
 
@@ -47,8 +48,9 @@ class TextTower:
         self.width = int(self._model.config.hidden_size)
 
     def compile(self, backend: str) -> None:
-        """Compile the encoder for its static shapes by a backend of torch.compile."""
-        self._model = torch.compile(self._model, dynamic=False, backend=backend)
+        """Compile the encoder's blocks, or else all of it, for its static shapes by a backend of torch.compile."""
+        if not compile_blocks(self._model, backend):
+            self._model = torch.compile(self._model, dynamic=False, backend=backend)
 
     def tokenise(self, texts: Sequence[str], *, most_tokens: int) -> list[list[int]]:
         """Return each text's token ids, cut to `most_tokens`, special tokens included."""

@@ -117,6 +117,14 @@ def test_missing_extra_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert refused.stderr == "docfleet up: not installed: jgo; run: pip install 'docfleet[local]'\n"
 
 
+def test_missing_prometheus_is_told_in_one_sentence(tmp_path: Path) -> None:
+    refused = docfleet("up", "--monitoring", "--data-dir", str(tmp_path / "data"), PATH="")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "apt install --no-install-recommends prometheus" in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -212,14 +212,14 @@ def compiling() -> Iterator[None]:
     traces.setLevel(logging.WARNING)
     torch._dynamo.reset()
     counters.clear()
-    with torch._dynamo.config.patch(recompile_limit=1, capture_scalar_outputs=False):
+    with torch._dynamo.config.patch(recompile_limit=1, capture_scalar_outputs=False, fail_on_recompile_limit_hit=True):
         yield
     torch._dynamo.reset()
     traces.setLevel(level)
 
 
 @pytest.mark.parametrize(("text", "look"), [("qwen3", "siglip2-naflex"), ("modernbert", "timm-naflexvit")])
-def test_warm_up_compiles_one_graph_for_each_shape_and_work_compiles_none(
+def test_warm_up_compiles_all_shapes_and_work_compiles_none(
     load: Callable[..., Bundle], compiling: None, text: str, look: str
 ):
     bundle = load(text, look)
@@ -232,13 +232,14 @@ def test_warm_up_compiles_one_graph_for_each_shape_and_work_compiles_none(
     engine = Engine(bundle, settings=EngineSettings(threads=1, encoder=encoder))
     engine.start()
     declared = len(shapes.image_rows) + len(shapes.text_rows) * len(shapes.text_tokens)
-    assert counters["stats"]["unique_graphs"] == declared
+    compiled = counters["stats"]["unique_graphs"]
+    assert declared <= compiled <= 4 * declared, "a graph is made for every block"
     futures = [engine.submit(seen, Question(NAMES)) for seen in PAGES * 3]
     for number, future in enumerate(futures):
         answer = future.result(60).probabilities
         assert answer == pytest.approx(list(expected[number % len(PAGES)].values()), abs=TOLERANCE)
     engine.close()
-    assert counters["stats"]["unique_graphs"] == declared
+    assert counters["stats"]["unique_graphs"] == compiled
     assert not counters["graph_break"]
 
 
