@@ -1,4 +1,4 @@
-"""deploy/monitoring fits the code and the docs: metrics that exist, alerts with runbooks and tests, panels with names."""
+"""deploy/monitoring fits the code and the docs: metrics that exist, alerts with runbooks and tests, panels by name."""
 
 import json
 import re
