@@ -24,7 +24,7 @@ from schemas import events, topics
 from tests import documents
 from tests.integration.worker.running import EventLog
 from tests.servers import Gcs
-from tests.waiting import PATIENCE_SECONDS, eventually_sync
+from tests.waiting import eventually_sync
 
 CATEGORIES = json.dumps(["invoice", "letter"])
 #: Everything that is waited for when a process dies is short here.
@@ -109,7 +109,7 @@ class Scene:
         files = {"pdf_file": ("document", documents.pdf(pages=1))}
         data = {"categories": CATEGORIES}
         try:
-            answer = requests.post(f"{producer.url}/classify", headers=headers, files=files, data=data, timeout=PATIENCE_SECONDS)
+            answer = requests.post(f"{producer.url}/classify", headers=headers, files=files, data=data, timeout=60)
         except requests.RequestException:
             return None
         return str(answer.json()["job_id"]) if answer.status_code == 202 else None
