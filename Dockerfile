@@ -13,7 +13,7 @@ COPY producer_api producer_api
 COPY classifier_worker classifier_worker
 COPY status_service status_service
 RUN python -m venv /venv
-RUN /venv/bin/pip install --no-cache-dir ".[${EXTRA:?is api or worker or status},registry]"
+RUN /venv/bin/pip install --no-cache-dir ".[${EXTRA:?is api or worker or status},registry,otel]"
 
 FROM python:3.11-slim
 ARG SERVICE

@@ -115,11 +115,10 @@ def peak_bytes(pid: int) -> int:
 def descendants(pid: int) -> list[int]:
     """Return the processes below `pid`, those of its children included."""
     below = []
-    for child in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            pids = [int(text) for text in child.read_text("utf-8").split()]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for one in pids:
-            below += [one, *descendants(one)]
+    try:
+        found = " ".join(file.read_text("utf-8") for file in Path(f"/proc/{pid}/task").glob("*/children"))
+    except (FileNotFoundError, ProcessLookupError):  # it, or a thread of it, has just ended
+        return []
+    for child in map(int, found.split()):
+        below += [child, *descendants(child)]
     return below

@@ -63,9 +63,9 @@ class Breaker:
 
     def _tell(self, how: str, delivery: Delivery) -> None:
         metrics.HEADS_BROKEN.labels(how).inc()
-        job_id = delivery.request.job_id if delivery.request else None
-        extra = {"action": f"head_{how}", "job_id": job_id, "ticket": delivery.ticket}
-        logger.warning("a job held others back: %s", how, extra=extra)
+        with delivery.as_subject():
+            extra = {"action": f"head_{how}", "ticket": delivery.ticket}
+            logger.warning("a job held others back: %s", how, extra=extra)
 
     def _run(self) -> None:
         while not self._closing.wait(self._look_seconds):

@@ -13,15 +13,16 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from classifier_worker.core.held import Bounds, Held, Ticket
 from classifier_worker.core.retry import Fuse, FuseLimits
 from classifier_worker.core.turns import Turns
 from classifier_worker.ending import Ending
-from docfleet import metrics
+from docfleet import metrics, tracing
 from docfleet.stopping import Deadline
-from schemas.codec import Headers, UndecodableMessage
+from schemas.codec import Headers, UndecodableMessage, header
 from schemas.events import ClassificationRequested
 
 
@@ -48,6 +49,15 @@ class Delivery:
     def tenant(self) -> str:
         """Whose job it is; nobody's when the message is no job."""
         return self.request.tenant_id if self.request else ""
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace context that the message came with."""
+        return header(self.message.headers, "traceparent")
+
+    def as_subject(self) -> AbstractContextManager[None]:
+        """Make this what log records are about."""
+        return tracing.about(self.traceparent, self.request.job_id if self.request else None)
 
 
 @dataclass(frozen=True, slots=True)

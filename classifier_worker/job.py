@@ -7,14 +7,15 @@ twice at once, after a rebalance or a sweep: both give the same result under the
 a delivery is ended once, by whoever claims its `Ending`.
 """
 
+import dataclasses
 import json
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -30,7 +31,8 @@ from classifier_worker.handoff import Delivery
 from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMessage, Teller
 from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
 from classifier_worker.reader.wire import ReadRequest
-from docfleet import metrics
+from classifier_worker.stored_document import Objects, StoredDocument
+from docfleet import metrics, tracing
 from docfleet.fault_points import reached
 from schemas import events, topics
 from schemas.errors import DocfleetError, ErrorCode
@@ -52,14 +54,6 @@ class Intake(Protocol):
 
     def release(self, delivery: Delivery) -> None:
         """Unfinished: somebody else's now."""
-
-
-class Objects(Protocol):
-    """Where documents lie."""
-
-    def read(self, name: str, start: int, end: int) -> bytes:
-        """Return a range of the object."""
-        ...
 
 
 class Reader(Protocol):
@@ -105,27 +99,11 @@ class JobRules:
     model: str  #: the bundle, `name@version`, as results tell it
     page_weights: PageWeights
     model_seconds: float  #: most time that a page may wait for its classification
+    consumer_group: str = topics.WORKER_GROUP  #: as spans tell it
 
 
 class _Interrupted(Exception):
     """The job should stop: this worker stops, or the job holds others back."""
-
-
-class StoredDocument:
-    """A job's document in the object store, read by ranges."""
-
-    def __init__(self, objects: Objects, name: str, size: int) -> None:
-        self._objects = objects
-        self._name = name
-        self.size = size
-
-    def read(self, start: int, end: int) -> bytes:
-        """Return the bytes start..end, end excluded."""
-        before = time.monotonic()
-        data = self._objects.read(self._name, start, end)
-        metrics.STAGE_SECONDS.labels("fetch").observe(time.monotonic() - before)
-        metrics.OBJECT_BYTES_READ.inc(len(data))
-        return data
 
 
 class JobRunner:
@@ -150,23 +128,39 @@ class JobRunner:
         if self._abandoned.is_set():
             delivery.ending.cancelled.set()
         try:
-            self._settle(delivery, lambda: self._run(JobMessage(delivery)))
+            with self._traced("process", delivery) as job:
+                self._settle(delivery, lambda: self._run(job))
         except TakenOver:
-            logger.info("a job ended too late", extra={"action": "job_overtaken", "ticket": delivery.ticket})
+            return
         finally:
             self._running.discard(delivery.ending)
 
     def take_over(self, delivery: Delivery) -> None:
         """End a job whose own thread does not; TakenOver when that thread has begun to."""
-        job = JobMessage(delivery)
-        job.claim()
-        self._settle(delivery, lambda: self._end_overdue(job))
+        with self._traced("take over", delivery) as job:
+            job.claim()
+            self._settle(delivery, lambda: self._end_overdue(job))
+
+    @contextmanager
+    def _traced(self, what: str, delivery: Delivery) -> Iterator[JobMessage]:
+        """Make the body a span of the request's trace, and the job what log records of this thread are about."""
+        (topic, partition), request = delivery.ticket.partition, delivery.request
+        attributes = tracing.messaging("process", topic) | tracing.place(partition, delivery.ticket.offset)
+        attributes["messaging.consumer.group.name"] = self.rules.consumer_group
+        if request is not None:
+            attributes |= {"docfleet.job_id": str(request.job_id), "docfleet.attempt": request.attempt}
+        with (
+            delivery.as_subject(),
+            tracing.span(f"{what} {topic}", "consumer", attributes=attributes) as span,
+        ):
+            yield JobMessage(delivery, span)
 
     def _settle(self, delivery: Delivery, work: Callable[[], bool]) -> None:
         """Do the work and ack the message, or reject it when the work says so; release it when there is no end."""
         try:
             is_given_up = work()
         except TakenOver:
+            logger.info("a job ended too late", extra={"action": "job_overtaken", "ticket": delivery.ticket})
             raise
         except BaseException as error:
             self._neighbours.intake.release(delivery)
@@ -184,6 +178,8 @@ class JobRunner:
             logger.error("undecodable message", extra={"action": "dead_lettered", "reason": job.delivery.fault})
             self._teller.dead_letter(job, ErrorCode.INVALID_REQUEST, job.delivery.fault)
             return True
+        queued_at = request.accepted_at if request.attempt == 1 else request.occurred_at
+        job.took("queue", time.time() - queued_at.timestamp())
         # Not waited for: the terminal event follows it in the same partition of the same idempotent producer.
         self._teller.publish(topics.EVENTS, job, job.event(events.ClassificationStarted))
         reached("after_start")
@@ -204,7 +200,7 @@ class JobRunner:
         except DocfleetError as error:
             return self._fail(job, request, error)
         except Exception as error:
-            logger.exception("job failed unexpectedly", extra={"action": "job_failed", "job_id": request.job_id})
+            logger.exception("job failed unexpectedly", extra={"action": "job_failed"})
             sentence = f"Something unexpected went wrong here ({type(error).__name__})."
             return self._fail(job, request, DocfleetError(ErrorCode.INTERNAL_ERROR, sentence))
         return False
@@ -220,18 +216,16 @@ class JobRunner:
 
         def on_page(page: Page | UnreadPage, total_pages: int) -> None:
             classifier = self._neighbours.classifier
-            answers.append(classifier.submit(page, question) if isinstance(page, Page) else None)
+            if isinstance(page, Page) and page.ocr_seconds:
+                tracing.record("ocr", page.ocr_seconds, attributes={"docfleet.page": page.number})
+            with tracing.about(job.span.traceparent):  # it goes on when the document is read
+                answers.append(classifier.submit(page, question) if isinstance(page, Page) else None)
             said = f"Processing page {page.number} of {min(pages_max, total_pages)}"
             self._teller.publish(topics.PROGRESS, job, job.event(events.ClassificationProgressed, progress=said))
 
-        source = StoredDocument(self._neighbours.objects, request.object_name, request.size_bytes)
-        before = time.monotonic()
         try:
-            document = self._neighbours.reader.read(
-                source, self.rules.read, on_page=on_page, cancelled=job.delivery.ending.cancelled
-            )
+            document = self._read(job, request, on_page)
             read_at = time.monotonic()
-            metrics.STAGE_SECONDS.labels("read").observe(read_at - before)
             result = build_result(
                 document,
                 self._await_all(document, answers, job.delivery.ending.cancelled),
@@ -239,12 +233,26 @@ class JobRunner:
                 page_weights=self.rules.page_weights,
                 model=self.rules.model,
             )
-            metrics.STAGE_SECONDS.labels("classify").observe(time.monotonic() - read_at)
+            job.took("classify", time.monotonic() - read_at)
         finally:
             for future in answers:
                 if future is not None:
                     future.cancel()  # of a job that failed meanwhile; a no-op on a finished one
         return json.dumps(result, ensure_ascii=False, allow_nan=False)
+
+    def _read(self, job: JobMessage, request: events.ClassificationRequested, on_page: OnPage) -> Document:
+        """Return the document's first pages, and count where the time went."""
+        source = StoredDocument(self._neighbours.objects, request.object_name, request.size_bytes)
+        cancelled = job.delivery.ending.cancelled
+        try:
+            with tracing.span("read") as span:
+                document = self._neighbours.reader.read(source, self.rules.read, on_page=on_page, cancelled=cancelled)
+                span.set({"docfleet.pages": len(document.pages)})
+        finally:
+            job.took("fetch", source.fetch_seconds)
+        for stage, seconds in dataclasses.asdict(document.times).items():
+            job.took(stage, seconds)
+        return document
 
     def _await_all(
         self, document: Document, futures: list[Future[PageAnswer] | None], cancelled: threading.Event

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from classifier_worker.core.retry import GiveUp, Retry
 from classifier_worker.handoff import Delivery
-from docfleet import metrics
+from docfleet import metrics, tracing
 from docfleet.fault_points import reached
 from docfleet.kafka import Delivered
 from schemas import codec, events, topics
@@ -65,15 +65,21 @@ class JobMessage:
     """A received message, seen as the job that it asks for."""
 
     delivery: Delivery
+    span: tracing.Span  #: the job's, in the trace of the request
 
     def claim(self) -> None:
         """Take the right to end the job; TakenOver when another thread has it."""
         self.delivery.ending.claim()
 
     @property
-    def traceparent(self) -> str | None:
-        """The request's W3C trace context, which goes on to every event of the job."""
-        return codec.header(self.delivery.message.headers, "traceparent")
+    def exemplar(self) -> dict[str, str]:
+        """What leads from a measurement to this job."""
+        request = self.delivery.request
+        return {} if request is None else metrics.exemplar(request.job_id, self.span.traceparent)
+
+    def took(self, stage: str, seconds: float) -> None:
+        """Count the time of one of the job's stages."""
+        metrics.STAGE_SECONDS.labels(stage).observe(max(0.0, seconds), self.exemplar)
 
     def event(self, event_type: type[events.Event], **more: Any) -> events.Event:
         """Return an event about this job that happens now."""
@@ -105,13 +111,14 @@ class Teller:
         request = dataclasses.replace(retry.request, occurred_at=now)
         self._deliver(lambda: self.publish(topics.RETRY, job, request, headers))
         reached("after_retry")
-        metrics.JOBS_RETRIED.labels(error.code).inc()
+        job.span.set({"docfleet.outcome": "retried"})
+        job.span.fail(error.code, error.sentence)
+        metrics.JOBS_RETRIED.labels(error.code).inc(exemplar=job.exemplar)
         logger.warning(
             "job will be tried again: %s",
             error.sentence,
             extra={
                 "action": "job_retried",
-                "job_id": request.job_id,
                 "attempt": request.attempt,
                 "not_before": not_before,
             },
@@ -123,6 +130,7 @@ class Teller:
             self.dead_letter(job, decision.error_code, decision.sentence)
         event = job.event(events.ClassificationFailed, error_code=decision.error_code, error=decision.sentence)
         self.tell(job, event, outcome="failed", error_code=decision.error_code)
+        job.span.fail(decision.error_code, decision.sentence)
         return decision.is_dead_letter
 
     def dead_letter(self, job: JobMessage, error_code: ErrorCode, sentence: str) -> None:
@@ -136,8 +144,9 @@ class Teller:
             topics.DLQ_OFFSET_HEADER: str(ticket.offset),
         }
         headers = [*message.headers, *((name, text.encode()) for name, text in told.items())]
-        self._deliver(lambda: self._channel.forward(topics.DLQ, message.key, message.value, headers))
-        metrics.JOBS_DEAD_LETTERED.labels(error_code).inc()
+        with tracing.span(f"send {topics.DLQ.name}", "producer", attributes=tracing.messaging("send", topics.DLQ.name)):
+            self._deliver(lambda: self._channel.forward(topics.DLQ, message.key, message.value, headers))
+        metrics.JOBS_DEAD_LETTERED.labels(error_code).inc(exemplar=job.exemplar)
 
     def tell(self, job: JobMessage, event: events.Event, *, outcome: str, error_code: str = "") -> None:
         """Deliver the job's terminal event."""
@@ -145,16 +154,16 @@ class Teller:
         reached("before_result")
         self._deliver(lambda: self.publish(topics.EVENTS, job, event))
         reached("after_result")
-        metrics.STAGE_SECONDS.labels("deliver").observe(time.monotonic() - before)
-        metrics.JOBS_FINISHED.labels(outcome, error_code).inc()
+        job.span.set({"docfleet.outcome": outcome})
+        job.took("publish", time.monotonic() - before)
+        metrics.JOBS_FINISHED.labels(outcome, error_code).inc(exemplar=job.exemplar)
         seconds = (event.occurred_at - event.accepted_at).total_seconds()
-        metrics.JOB_SECONDS.labels(outcome).observe(max(0.0, seconds))
+        metrics.JOB_SECONDS.labels(outcome).observe(max(0.0, seconds), job.exemplar)
         logger.info(
             "job %s",
             outcome,
             extra={
                 "action": f"job_{outcome}",
-                "job_id": event.job_id,
                 "attempt": event.attempt,
                 "error_code": error_code,
             },
@@ -164,7 +173,7 @@ class Teller:
         self, topic: topics.Topic, job: JobMessage, event: events.Event, headers: codec.Headers | None = None
     ) -> Future[Delivered]:
         """Send an event about the job without waiting for its delivery."""
-        return self._channel.publish(topic, event, traceparent=job.traceparent, extra_headers=headers)
+        return self._channel.publish(topic, event, traceparent=job.span.traceparent, extra_headers=headers)
 
     def _deliver(self, send: Callable[[], Future[Delivered]]) -> None:
         """Send until it is delivered or this worker stops; the message must not be acknowledged before."""

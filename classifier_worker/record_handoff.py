@@ -81,6 +81,10 @@ class RecordHandOff(HandOff):
         with self._change:
             return self._forget(self._acquired.lose(tickets))
 
+    def started(self, ticket: Ticket) -> Delivery | None:
+        """Return what a job thread has of this record; None when none has begun."""
+        return self._running.get(ticket)
+
     def may_poll(self) -> bool:
         """Whether a member should acquire more."""
         with self._change:

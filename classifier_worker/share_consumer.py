@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -237,10 +238,12 @@ class _MemberLoop:
         lost = self._handoff.lose([ticket for ticket, lock in locks.items() if lock.is_over(now)])
         for ticket in lost:
             metrics.SHARE_RECORDS.labels("lock_lost").inc()
-            logger.warning(
-                "a record's lock ran out while its job was running: it is done again elsewhere",
-                extra={"action": "lock_lost", "partition": ticket.partition, "offset": ticket.offset},
-            )
+            delivery = self._handoff.started(ticket)
+            with delivery.as_subject() if delivery else nullcontext():
+                logger.warning(
+                    "a record's lock ran out while its job was running: it is done again elsewhere",
+                    extra={"action": "lock_lost", "partition": ticket.partition, "offset": ticket.offset},
+                )
             self._acknowledge(ticket, How.RELEASE)
         if released or lost:
             metrics.SHARE_RECORDS.labels("released").inc(len(released))

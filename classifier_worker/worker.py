@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,21 +20,23 @@ from confluent_kafka import KafkaException
 
 from classifier_worker.breaker import Breaker
 from classifier_worker.core.retry import RetryPolicy
-from classifier_worker.handoff import HandOff
+from classifier_worker.handoff import Delivery, HandOff
 from classifier_worker.intake import Consumer, build_intake
 from classifier_worker.job import JobRules, JobRunner, Neighbours
-from classifier_worker.models.choice import RunningModel, load_model
+from classifier_worker.loading import load
+from classifier_worker.models.choice import Meter, RunningModel
 from classifier_worker.models.weights import InvalidBundle
 from classifier_worker.reader.pool import ReaderPool
 from classifier_worker.reader.reading import ReaderLimits
 from classifier_worker.reader.wire import ReadRequest
 from classifier_worker.settings import WorkerSettings
-from docfleet import metrics
+from docfleet import metrics, tracing
 from docfleet.kafka import Publisher
 from docfleet.objects import ObjectStore
 from docfleet.service import EXIT_WRONG_SETTINGS
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Check, Health, log_to_stderr
+from schemas.topics import WORKER_GROUP, WORKER_SHARE_GROUP
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Worker:
 async def run(settings: WorkerSettings) -> int:
     """Run a worker until SIGTERM or SIGINT and return the process's exit code; 2 when its bundle cannot be used."""
     log_to_stderr(SERVICE, settings.log_level)
+    tracing.start(SERVICE)
     stopping = stop_requested()
     health = Health()
     server = await _serve(settings, health)
@@ -90,6 +94,7 @@ async def run(settings: WorkerSettings) -> int:
     deadline = Deadline(settings.stop_deadline_seconds)
     is_clean = await asyncio.to_thread(_stop, worker, deadline)
     await observer
+    await asyncio.to_thread(tracing.stop, deadline)
     await server.cleanup()
     logger.info("worker stopped", extra={"action": "stopped", "is_clean": is_clean})
     gc.freeze()  # else the interpreter looks through the model's libraries once more before it ends: seconds of a CPU
@@ -97,8 +102,9 @@ async def run(settings: WorkerSettings) -> int:
 
 
 def build(settings: WorkerSettings) -> Worker:
-    """Return the parts, wired and with the model loaded; nothing of it runs yet. Blocks."""
-    model = load_model(settings)
+    """Return the parts, wired; of them only the model runs already. Blocks while it is loaded."""
+    meter = Meter()
+    model = load(settings, meter)
     limits = ReaderLimits(
         document_seconds=settings.document_seconds,
         memory_bytes=settings.reader_memory_bytes,
@@ -108,6 +114,7 @@ def build(settings: WorkerSettings) -> Worker:
     objects = ObjectStore(settings)
     publisher = Publisher(settings, source=SERVICE)
     handoff, consumer = build_intake(settings, publisher)
+    meter.is_needed = lambda: handoff.jobs > 0
     rules = JobRules(
         read=ReadRequest(
             max_pages=settings.max_pages,
@@ -119,6 +126,7 @@ def build(settings: WorkerSettings) -> Worker:
         model=model.label,
         page_weights=model.page_weights,
         model_seconds=settings.model_seconds,
+        consumer_group=WORKER_SHARE_GROUP if settings.group_protocol == "share" else WORKER_GROUP,
     )
     neighbours = Neighbours(intake=consumer, events=publisher, objects=objects, reader=readers, classifier=model.engine)
     jobs = JobRunner(neighbours, rules)
@@ -137,7 +145,6 @@ def build(settings: WorkerSettings) -> Worker:
 
 
 def _start(worker: Worker) -> None:
-    worker.engine.start()  # warms up
     worker.readers.start()
     worker.consumer.start()
     worker.breaker.start()
@@ -148,12 +155,14 @@ def _start(worker: Worker) -> None:
 def _work(worker: Worker) -> None:
     """Do jobs until intake ends."""
     while not worker.handoff.is_stopped:
+        delivery: Delivery | None = None
         try:
             delivery = worker.consumer.receive(_RECEIVE_SECONDS)
             if delivery is not None:
                 worker.jobs.run(delivery)
         except Exception as error:
-            logger.exception("a job thread failed", extra={"action": "job_thread_failed"})
+            with delivery.as_subject() if delivery else nullcontext():
+                logger.exception("a job thread failed", extra={"action": "job_thread_failed"})
             if isinstance(error, KafkaException) and error.args[0].fatal():
                 worker.failed.set()  # an idempotent producer does not recover from that
 
@@ -176,7 +185,7 @@ def _stop(worker: Worker, deadline: Deadline) -> bool:
 
 
 async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
-    """Tell the reader pool's counts as metrics, and stop when something is broken for good."""
+    """Tell as metrics what is to be asked for, and stop when something is broken for good."""
     told = {"deadline": 0, "memory": 0, "recycled": 0}
     while not stopping.is_set():
         counters = worker.readers.counters
@@ -184,6 +193,9 @@ async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
         for reason, count in now.items():
             metrics.READER_DEATHS.labels(reason).inc(count - told[reason])
         told = now
+        metrics.READERS.labels("busy").set(worker.readers.busy)
+        metrics.READERS.labels("free").set(worker.readers.size - worker.readers.busy)
+        metrics.INTAKE_FUSED.set(worker.handoff.is_fused)
         has_no_threads = worker.breaker.hung >= worker.settings.job_threads
         if worker.failed.is_set() or worker.consumer.has_failed or has_no_threads:
             worker.failed.set()
@@ -197,6 +209,7 @@ async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
 async def _serve(settings: WorkerSettings, health: Health) -> web.AppRunner:
     app = web.Application()
     health.add_routes(app)
+    metrics.expose(SERVICE)
     server = web.AppRunner(app, access_log=None)
     await server.setup()
     await web.TCPSite(server, settings.http_host, settings.http_port).start()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from docfleet.commands import dlq_arguments, evaluate
+from docfleet.commands import dlq_arguments, evaluate, top_arguments
 
 Number = TypeVar("Number", int, float)
 
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="start the whole system on this machine and run it until Ctrl-C"))
     _add_classify(commands.add_parser("classify", help="post documents to a running system and show its answers"))
+    top_arguments.add(commands.add_parser("top", help="watch a running fleet on one screen"))
     _add_evaluate(commands.add_parser("evaluate", help="measure how good answers are on labelled documents"))
     _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
     dlq_arguments.add(commands.add_parser("dlq", help="look at dead letters, replay and drop them"))
@@ -41,6 +42,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, default=8080, help="the one port in front; 0 picks a free one (8080)")
     _add_data_dir(parser, "folder that holds all data between two runs")
     parser.add_argument("--workers", type=_not_negative, default=1, help="how many classifier workers (1)")
+    parser.add_argument("--monitoring", action="store_true", help="also start Prometheus with the alert rules")
     parser.set_defaults(run=_run_up)
 
 
@@ -97,7 +99,9 @@ def _add_data_dir(parser: argparse.ArgumentParser, meaning: str, default: Path |
 def _run_up(options: argparse.Namespace) -> int:
     from docfleet.stack import up
 
-    return up.run(port=options.port, data_dir=options.data_dir, workers=options.workers)
+    return up.run(
+        port=options.port, data_dir=options.data_dir, workers=options.workers, with_monitoring=options.monitoring
+    )
 
 
 def _run_classify(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What the HTTP services share: request ids, errors as JSON, request metrics, the listening socket.
+"""What the HTTP services share: request ids, traces, errors as JSON, request metrics, the listening socket.
 
 One place turns an exception into an answer: DocfleetError by the table of codes, Postgres away into
 503, aiohttp's own refusals (404, 405, 413, …) into the same JSON, anything else into 500 with a log
@@ -16,16 +16,20 @@ from typing import Any, Final
 
 import psycopg
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
-from docfleet import metrics
-from docfleet.telemetry import Health
+from docfleet import metrics, tracing
+from docfleet.telemetry import PROBES, Health
 from schemas.errors import ERRORS, DocfleetError, ErrorCode
 
 logger = logging.getLogger(__name__)
 
 #: The id of a request: the client's own `X-Request-Id` when it is a plain word, else a new one.
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+#: The span of a request that is no probe; the client's trace goes on in it, or a new one begins.
+SPAN: Final = web.RequestKey("span", tracing.Span)
+#: As which route a request is measured, where its own would mix what cannot be compared.
+MEASURED_AS: Final = web.RequestKey("measured_as", str)
 _REQUEST_ID_HEADER: Final = "X-Request-Id"
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -59,8 +63,10 @@ class HttpError(DocfleetError):
 
 def application(service: str, health: Health, **options: Any) -> web.Application:
     """Return an application with the probes and the shared middlewares; `options` are aiohttp's own."""
-    app = web.Application(middlewares=[_with_request_id, _measured(service), _with_json_errors], **options)
+    app = web.Application(middlewares=[_with_request_id, _traced, _measured, _with_json_errors], **options)
     health.add_routes(app)
+    metrics.expose(service)
+    app.on_startup.append(_count_from_zero)
     return app
 
 
@@ -99,23 +105,63 @@ async def _with_request_id(request: web.Request, handler: Handler) -> web.Stream
     return response
 
 
-def _measured(service: str) -> Middleware:
-    @web.middleware
-    async def measured(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource is not None else "unmatched"
-        method = request.method if request.method in _METHODS else "other"
-        started = time.monotonic()
-        status = "disconnected"
-        try:
-            response = await handler(request)
-            status = str(response.status)
-            return response
-        finally:
-            metrics.HTTP_REQUESTS.labels(service, route, method, status).inc()
-            metrics.HTTP_REQUEST_SECONDS.labels(service, route).observe(time.monotonic() - started)
+@web.middleware
+async def _traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Make the request a span, by OpenTelemetry's semantic conventions for HTTP servers."""
+    method, route = _method_of(request), _route_of(request)
+    if route in PROBES:
+        return await handler(request)
+    name = method if route is None else f"{method} {route}"
+    attributes = {"http.request.method": method, "url.scheme": request.scheme, "url.path": request.path}
+    attributes |= {} if route is None else {"http.route": route}
+    parent = request.headers.get("traceparent")
+    with tracing.span(name, "server", parent=parent, job_id=_job_id_of(request), attributes=attributes) as span:
+        request[SPAN] = span
+        response = await handler(request)
+        span.set({"http.response.status_code": response.status})
+        if response.status >= 500:  # noqa: PLR2004  # what the client did wrong is no error of ours
+            span.fail(str(response.status))
+        return response
 
-    return measured
+
+def _method_of(request: web.Request) -> str:
+    return request.method if request.method in _METHODS else "other"
+
+
+def _route_of(request: web.Request) -> str | None:
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
+
+
+def _job_id_of(request: web.Request) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(request.match_info.get("job_id", ""))
+    except ValueError:
+        return None
+
+
+@web.middleware
+async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    method = _method_of(request)
+    started = time.monotonic()
+    status = "disconnected"
+    try:
+        response = await handler(request)
+        status = str(response.status)
+        return response
+    finally:
+        route = request.get(MEASURED_AS) or _route_of(request) or "unmatched"
+        metrics.HTTP_REQUESTS.labels(route, method, status).inc()
+        metrics.HTTP_REQUEST_SECONDS.labels(route).observe(time.monotonic() - started)
+
+
+async def _count_from_zero(app: web.Application) -> None:
+    """Begin each route's usual answers at 0: Prometheus sees no increase in a counter that begins at 1."""
+    for route in app.router.routes():
+        if route.resource is not None and route.method in _METHODS:
+            for status in ("202" if route.method == "POST" else "200", "500", "503"):
+                metrics.HTTP_REQUESTS.labels(route.resource.canonical, route.method, status)
+            metrics.HTTP_REQUEST_SECONDS.labels(route.resource.canonical)
 
 
 @web.middleware

@@ -7,19 +7,22 @@ in the topic, once. Consumers are built from `consumer_config`, for the classic 
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from docfleet import metrics, tracing
 from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas import codec
-from schemas.events import Event
-from schemas.topics import MESSAGE_BYTES_MAX, Topic
+from schemas.events import Event, event_id
+from schemas.topics import MESSAGE_BYTES_MAX, PROGRESS, Topic
 
 #: The classic protocol's settings that KIP-848 keeps on the broker, where a client naming them is refused.
 _CLASSIC_ONLY: Final = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
@@ -127,16 +130,25 @@ class Publisher:
         traceparent: str | None = None,
         extra_headers: codec.Headers | None = None,
     ) -> Future[Delivered]:
-        """Hand the event to the producer and return the future of its delivery."""
+        """Hand the event to the producer and return the future of its delivery.
+
+        With tracing on, the delivery is a span below `traceparent`, and the message carries the span's context.
+        """
         value = codec.encode(event, self._schema_ids)
+        span = _span_of(topic, event, traceparent)
+        traceparent = span.traceparent if span else traceparent
         headers = codec.headers_of(event, source=self._source, traceparent=traceparent) + (extra_headers or [])
-        return self.forward(topic, str(event.job_id).encode(), value, headers)
+        future = self.forward(topic, str(event.job_id).encode(), value, headers)
+        if span is not None:
+            future.add_done_callback(partial(_end, span))
+        return future
 
     def forward(
         self, topic: Topic, key: bytes | None, value: bytes | None, headers: codec.Headers
     ) -> Future[Delivered]:
         """Send a message as it is, such as one for the dead letter topic that could not be decoded."""
         future: Future[Delivered] = Future()
+        future.add_done_callback(_measuring(topic.name))
         try:
             self._producer.produce(
                 topic.name, key=key, value=value, headers=list(headers), on_delivery=_resolve(future)
@@ -174,6 +186,40 @@ class Publisher:
     def _poll(self) -> None:
         while not self._closing.is_set():
             self._producer.poll(0.1)
+
+
+def _span_of(topic: Topic, event: Event, traceparent: str | None) -> tracing.Span | None:
+    """Return the span of a delivery, by the semantic conventions for Kafka; signs of life would drown the others."""
+    if topic is PROGRESS or not tracing.is_on():
+        return None
+    attributes = tracing.messaging("send", topic.name) | {
+        "messaging.message.id": str(event_id(event)),
+        "messaging.kafka.message.key": str(event.job_id),
+        "docfleet.job_id": str(event.job_id),
+        "docfleet.event": type(event).__name__,
+        "docfleet.attempt": event.attempt,
+    }
+    return tracing.begin(f"send {topic.name}", "producer", parent=traceparent, attributes=attributes)
+
+
+def _end(span: tracing.Span, future: Future[Delivered]) -> None:
+    if (error := future.exception()) is not None:
+        span.fail(type(error).__name__, str(error))
+    else:
+        span.set(tracing.place(future.result().partition, future.result().offset))
+    span.end()
+
+
+def _measuring(topic: str) -> Callable[[Future[Delivered]], None]:
+    sent_at = time.monotonic()
+
+    def measure(future: Future[Delivered]) -> None:
+        is_delivered = future.exception() is None
+        metrics.MESSAGES_PUBLISHED.labels(topic, "delivered" if is_delivered else "failed").inc()
+        if is_delivered:
+            metrics.PUBLISH_SECONDS.labels(topic).observe(time.monotonic() - sent_at)
+
+    return measure
 
 
 def _resolve(future: Future[Delivered]) -> Callable[[KafkaError | None, Message], None]:

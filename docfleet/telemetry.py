@@ -1,7 +1,8 @@
 """How a service is seen from outside: JSON logs, the metric catalogue, the probes.
 
 Every metric of every service is declared in `docfleet/metrics.py`; a service uses those it needs.
-A log record is one JSON object with an `action` verb; `job_id` and the like come by `extra`.
+A log record is one JSON object with an `action` verb; the trace and the job that it is about come from
+`docfleet.tracing`, what else it says by `extra`.
 """
 
 import asyncio
@@ -14,10 +15,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+
+from docfleet import tracing
 
 #: What a LogRecord has of itself; all else came by `extra` and is part of the line.
 _OWN_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+#: Asked all the time by machines.
+PROBES: Final = ("/healthz/live", "/healthz/ready", "/metrics")
 
 Check = Callable[[], Awaitable[str | None]]
 
@@ -35,6 +42,8 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        about = {"trace_id": tracing.current_trace_id(), "job_id": tracing.current_job_id()}
+        line |= {name: value for name, value in about.items() if value is not None}
         line |= {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info))
@@ -87,9 +96,8 @@ class Health:
 
     def add_routes(self, app: web.Application) -> None:
         """Add `/healthz/live`, `/healthz/ready` and `/metrics` to an application."""
-        app.router.add_get("/healthz/live", self._live)
-        app.router.add_get("/healthz/ready", self._ready)
-        app.router.add_get("/metrics", _metrics)
+        for path, answer in zip(PROBES, (self._live, self._ready, _metrics), strict=True):
+            app.router.add_get(path, answer)
 
     async def _live(self, _request: web.Request) -> web.Response:
         fault = self.liveness()
@@ -103,5 +111,7 @@ class Health:
         return web.json_response(body, status=503 if faults else 200)
 
 
-async def _metrics(_request: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def _metrics(request: web.Request) -> web.Response:
+    """Answer in OpenMetrics where it is asked for, since only that carries exemplars, else in Prometheus's text."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})

@@ -16,11 +16,12 @@ import yaml
 
 from classifier_worker.settings import WorkerSettings
 from docfleet import metrics
+from docfleet.metric_section import Entry, Open, Values
 from docfleet.migrate import MigrateSettings
 from docfleet.settings import COMMAND_VARIABLES, Settings, documented_fields
 from producer_api.settings import ProducerSettings
 from schemas import codec, topics
-from schemas.errors import ERRORS
+from schemas.errors import ERRORS, ErrorCode
 from schemas.events import EVENT_TYPES
 from status_service.settings import StatusSettings
 
@@ -41,10 +42,6 @@ _COMMAND: Final = {
 _METHODS: Final = frozenset({"get", "post", "put", "patch", "delete", "head"})
 _KINDS: Final = {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}
 _HOUR_MS: Final = 60 * 60 * 1000
-#: A section of the metric catalogue, or one metric in it.
-_CATALOGUE_LINE: Final = re.compile(
-    r"^# (?P<section>.+)$|^(?P<metric>[A-Z_]+): Final = (?:Counter|Gauge|Histogram)", re.MULTILINE
-)
 _SECTION: Final = re.compile(r"(<!-- begin (?P<name>[a-z_]+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
 
@@ -84,21 +81,24 @@ def command_table() -> str:
 
 def metrics_tables() -> str:
     """Return the catalogue by section, in the order of docfleet/metrics.py."""
-    sections: dict[str, list[tuple[str, str, str, str]]] = {}
-    for line in _CATALOGUE_LINE.finditer(Path(metrics.__file__).read_text("utf-8")):
-        if line["section"]:
-            rows = sections.setdefault(line["section"], [])
-        else:
-            rows.append(_metric(getattr(metrics, line["metric"])))
     heads = ("Metric", "Type", "Labels", "Meaning")
-    return "\n".join(f"## {section}\n\n{_table(heads, rows)}" for section, rows in sections.items())
+    parts = []
+    for section in metrics.CATALOGUE:
+        rows = [(f"`{entry.name}`", entry.kind, _labels(entry), entry.meaning) for entry in section.entries]
+        parts.append(f"## {section.title}\n\n{_table(heads, rows)}")
+    return "\n".join(parts)
 
 
-def _metric(metric: Any) -> tuple[str, str, str, str]:
-    (family,) = metric.describe()
-    name = family.name + ("_total" if family.type == "counter" else "")
-    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001  # the library shows them nowhere else
-    return f"`{name}`", family.type, labels, family.documentation
+def _labels(entry: Entry) -> str:
+    return "; ".join(f"`{name}`: {_values(values)}" for name, values in entry.labels.items())
+
+
+def _values(values: Values) -> str:
+    if isinstance(values, Open):
+        return values.meaning
+    if set(values) - {""} <= set(ErrorCode):
+        return "a code of [errors.md](errors.md)" + (", or nothing" if "" in values else "")
+    return ", ".join(values)
 
 
 def errors_table() -> str:

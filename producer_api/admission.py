@@ -8,15 +8,13 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
-import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from docfleet import metrics
+from docfleet import metrics, tracing
 from docfleet.api_keys import ApiKey
 from docfleet.fault_points import reached
 from docfleet.objects import document_name
@@ -26,15 +24,11 @@ from producer_api.outbox import Outbox
 from producer_api.refusals import quota_exceeded, rate_limited, still_running
 from producer_api.store import UNAVAILABLE, Admitted, FirstAnswer, JobRow, Lock, NewJob, Store
 from producer_api.upload import Form
-from schemas.codec import new_traceparent
 from schemas.errors import DocfleetError, ErrorCode
 
 _log = logging.getLogger(__name__)
 
 Receive = Callable[[DocumentWriter], Awaitable[Form]]
-
-#: W3C Trace Context, version 00; ids of zeros are invalid.
-_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 QUEUED: Final = "Waiting for a worker"
 _TO_BE_FETCHED: Final = "Waiting for the document at file_url"
@@ -78,28 +72,25 @@ class Admission:
         if wait_seconds is not None:
             raise rate_limited(wait_seconds)
 
-    async def accept(
-        self, key: ApiKey, receive: Receive, *, idempotency_key: str | None, traceparent: str | None
-    ) -> dict[str, Any]:
-        """Return the body of the 202.
+    async def accept(self, key: ApiKey, receive: Receive, *, idempotency_key: str | None) -> dict[str, Any]:
+        """Return the body of the 202. The job goes on in the current trace.
 
         Args:
             key: who asks.
             receive: takes the request's body in, the document's bytes into the writer it is given.
             idempotency_key: the client's, if any.
-            traceparent: the client's; a new trace is begun when it is none.
 
         """
         if idempotency_key is None:
             await self._look_at_quota(key)
-            return await self._take_in(key, receive, None, traceparent)
+            return await self._take_in(key, receive, None)
         lock = Lock(key.key_id, idempotency_key, uuid.uuid4())
         first = await self._lock(lock)
         if first is not None:
             return await self._repeat(first, receive)
         async with self._held(lock):
             await self._look_at_quota(key)
-            return await self._take_in(key, receive, lock, traceparent)
+            return await self._take_in(key, receive, lock)
 
     async def _look_at_quota(self, key: ApiKey) -> None:
         """Refuse before the body is read where the quota is used up; the transaction decides in the end."""
@@ -127,17 +118,19 @@ class Admission:
             raise DocfleetError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
         return first.response
 
-    async def _take_in(
-        self, key: ApiKey, receive: Receive, lock: Lock | None, traceparent: str | None
-    ) -> dict[str, Any]:
+    async def _take_in(self, key: ApiKey, receive: Receive, lock: Lock | None) -> dict[str, Any]:
         job_id = uuid.uuid4()
+        with tracing.about(tracing.current_traceparent(), job_id):
+            return await self._become(job_id, key, receive, lock)
+
+    async def _become(self, job_id: uuid.UUID, key: ApiKey, receive: Receive, lock: Lock | None) -> dict[str, Any]:
         writer = DocumentWriter(self._storage, document_name(job_id))
         try:
             form = await receive(writer)
         except BaseException:
             await asyncio.shield(writer.abandon())
             raise
-        job = _new_job(job_id, form, traceparent)
+        job = _new_job(job_id, form)
         # The body is here: from now on a client that goes away changes nothing.
         settling = asyncio.create_task(self._settle(key, job, lock, writer))
         try:
@@ -248,7 +241,7 @@ class _Undecided(Exception):
     """Postgres went away in the middle of the transaction: nobody knows whether it got through."""
 
 
-def _new_job(job_id: uuid.UUID, form: Form, traceparent: str | None) -> NewJob:
+def _new_job(job_id: uuid.UUID, form: Form) -> NewJob:
     document = form.document
     return NewJob(
         job_id=job_id,
@@ -258,15 +251,11 @@ def _new_job(job_id: uuid.UUID, form: Form, traceparent: str | None) -> NewJob:
         categories=form.categories,
         none_of_these=form.options.none_of_these,
         evidence=form.options.evidence,
-        traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else _begin_trace(),
+        traceparent=tracing.current_traceparent() or tracing.new_trace(),
         file_url=form.file_url,
         fingerprint=_fingerprint(form),
         progress=QUEUED if document else _TO_BE_FETCHED,
     )
-
-
-def _begin_trace() -> str:
-    return new_traceparent(uuid.uuid4(), secrets.token_bytes(8))
 
 
 def _fingerprint(form: Form) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from docfleet import tracing
 from docfleet.api_keys import ApiKeys
 from docfleet.http import application, listen
 from docfleet.kafka import Publisher
@@ -196,6 +197,7 @@ def build(service: Service) -> web.Application:
 async def run(settings: ProducerSettings) -> int:
     """Run the service until SIGTERM and return the process's exit code."""
     log_to_stderr(SERVICE, settings.log_level)
+    tracing.start(SERVICE)
     requested = stop_requested()
     service = Service(settings)
     runner, port = await listen(
@@ -211,6 +213,7 @@ async def run(settings: ProducerSettings) -> int:
     service.deadline = Deadline(settings.stop_deadline_seconds)
     _log.info("stopping", extra={"action": "stop"})
     await runner.cleanup()
+    await asyncio.to_thread(tracing.stop, service.deadline)
     return 1 if service.has_died.is_set() else 0
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from docfleet import metrics
+from docfleet import metrics, tracing
 from producer_api.addresses import Allowed
 from producer_api.document import DocumentWriter, Storage
 from producer_api.fetch import FetchLimits, NoAnswer, fetch
@@ -101,7 +101,14 @@ class Fetcher:
 
     async def _settle(self, job: JobRow) -> None:
         """Bring one claimed job on: published, put off, or failed."""
-        extra = {"action": "fetch", "job_id": job.job_id, "attempt": job.fetch_attempts}
+        told: tracing.Attributes = {"docfleet.job_id": str(job.job_id), "docfleet.attempt": job.fetch_attempts}
+        with tracing.span(
+            "fetch file_url", "client", parent=job.traceparent, job_id=job.job_id, attributes=told
+        ) as span:
+            await self._settle_in(span, job)
+
+    async def _settle_in(self, span: tracing.Span, job: JobRow) -> None:
+        extra = {"action": "fetch", "attempt": job.fetch_attempts}
         try:
             async with self._claimed(job):
                 try:
@@ -109,6 +116,8 @@ class Fetcher:
                     outcome = "stored"
                 except (NoAnswer, DocfleetError) as error:
                     outcome = await self._put_off_or_refuse(job, error)
+                    span.fail(type(error).__name__, str(error))
+            span.set({"docfleet.outcome": outcome})
             metrics.URL_FETCHES.labels(outcome).inc()
             _log.info(outcome, extra=extra)
         except ClaimLost:

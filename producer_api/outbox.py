@@ -13,6 +13,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
+from docfleet import tracing
 from docfleet.fault_points import reached
 from docfleet.kafka import Delivered, Publisher
 from docfleet.stopping import Deadline
@@ -121,9 +122,8 @@ class Outbox:
         else:
             self._failed.append(job)
             level = logging.WARNING if isinstance(error, KafkaException) else logging.ERROR
-            _log.log(
-                level, "an event did not get out", extra={"action": "publish", "job_id": job.job_id, "why": str(error)}
-            )
+            with tracing.about(job.traceparent, job.job_id):
+                _log.log(level, "an event did not get out", extra={"action": "publish", "why": str(error)})
         self._settled.set()
 
     async def _mark_all(self) -> None:

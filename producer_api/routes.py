@@ -6,6 +6,7 @@ from aiohttp import web
 
 from docfleet import metrics
 from docfleet.api_keys import ApiKeys
+from docfleet.http import SPAN
 from producer_api.admission import Admission
 from producer_api.keys import idempotency_key_in
 from producer_api.refusals import ClientGone
@@ -41,6 +42,7 @@ async def classify(request: web.Request) -> web.Response:
     except UNAVAILABLE as error:
         metrics.JOBS_REFUSED.labels(ErrorCode.SERVICE_UNAVAILABLE).inc()
         raise DocfleetError(ErrorCode.SERVICE_UNAVAILABLE) from error
+    request[SPAN].set({"docfleet.job_id": body["job_id"]})
     headers = {"Location": f"/classify/{body['job_id']}", "Retry-After": _RETRY_AFTER_SECONDS}
     return web.json_response(body, status=202, headers=headers)
 
@@ -53,5 +55,4 @@ async def _accepted(request: web.Request) -> dict[str, Any]:
         key,
         lambda writer: read_form(request, writer, request.app[LIMITS]),
         idempotency_key=idempotency_key_in(request.headers.getall("Idempotency-Key", [])),
-        traceparent=request.headers.get("traceparent"),
     )

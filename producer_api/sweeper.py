@@ -11,7 +11,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from docfleet import metrics
+from docfleet import metrics, tracing
 from docfleet.kafka import client_config
 from docfleet.offsets import ANSWER_SECONDS, ends_of, is_read, watermarks_of
 from docfleet.settings import KafkaSettings
@@ -96,10 +96,11 @@ class Sweeper:
             return
         await self._store.sweep_refused(self._silence_seconds, _BATCH)
         for job in await self._store.sweep(positions, self._silence_seconds, _BATCH):
-            await self._again(job, max_attempts)
+            with tracing.about(job.traceparent, job.job_id):
+                await self._again(job, max_attempts)
 
     async def _again(self, job: JobRow, max_attempts: int) -> None:
-        extra = {"action": "sweep", "job_id": job.job_id, "attempt": job.attempt}
+        extra = {"action": "sweep", "attempt": job.attempt}
         if job.attempt <= max_attempts:
             _log.warning("no sign of life: published again", extra=extra)
             metrics.RELAYED.labels("sweep").inc()

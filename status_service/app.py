@@ -8,13 +8,14 @@ import psycopg
 from aiohttp import web
 from psycopg_pool import AsyncConnectionPool
 
-from docfleet import http
+from docfleet import http, tracing
 from docfleet.api_keys import ApiKeys
 from docfleet.kafka import consumer_config, schema_ids
 from docfleet.postgres import open_pool
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from schemas.topics import STATUS_GROUP
+from status_service.census import Census
 from status_service.jobs import Jobs
 from status_service.notify import Changes
 from status_service.projector import Intake, Projector
@@ -31,6 +32,7 @@ _CLOSING_SECONDS: Final = 2.0
 async def run(settings: StatusSettings) -> int:
     """Serve until SIGTERM or SIGINT and return the exit code: 0 after a tidy stop, 1 when the deadline came first."""
     log_to_stderr(SERVICE, settings.log_level)
+    tracing.start(SERVICE)
     requested = stop_requested()
     dsn = settings.database_url.get_secret_value()
     pool = open_pool(dsn, max_size=settings.database_pool_size, answer_seconds=settings.database_timeout_seconds)
@@ -40,7 +42,10 @@ async def run(settings: StatusSettings) -> int:
     health.liveness = projector.fault
 
     await pool.open()
-    listening = asyncio.create_task(changes.listen(), name="listen")
+    tasks = [
+        asyncio.create_task(changes.listen(), name="listen"),
+        asyncio.create_task(Census(pool).run(), name="count"),
+    ]
     projector.start()
     app = http.application(SERVICE, health)
     add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=settings.key_cache_seconds), Jobs(pool), changes))
@@ -55,9 +60,10 @@ async def run(settings: StatusSettings) -> int:
     changes.release()
     is_tidy = await asyncio.to_thread(projector.stop, deadline)
     try:
-        await asyncio.wait_for(_close(runner, listening, pool), max(_CLOSING_SECONDS, deadline.remaining()))
+        await asyncio.wait_for(_close(runner, tasks, pool), max(_CLOSING_SECONDS, deadline.remaining()))
     except TimeoutError:
         is_tidy = False
+    await asyncio.to_thread(tracing.stop, deadline)
     logger.info("stopped", extra={"action": "stopped", "is_tidy": is_tidy})
     return 0 if is_tidy else 1
 
@@ -74,10 +80,11 @@ def intake(settings: StatusSettings) -> Intake:
     return Intake(config | {"queued.min.messages": 10_000, "topic.metadata.refresh.interval.ms": 10_000})
 
 
-async def _close(runner: web.AppRunner, listening: asyncio.Task[None], pool: AsyncConnectionPool[Any]) -> None:
+async def _close(runner: web.AppRunner, tasks: list[asyncio.Task[None]], pool: AsyncConnectionPool[Any]) -> None:
     await runner.cleanup()  # answers what was asked, then closes
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     await pool.close()
 
 

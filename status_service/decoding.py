@@ -7,6 +7,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
+from docfleet import tracing
 from schemas import codec
 from schemas.codec import SchemaIds, UndecodableMessage
 from schemas.events import Event
@@ -32,7 +33,8 @@ def decode_all(messages: Iterable[Message], schema_ids: SchemaIds | None) -> Dec
             event = storable(_event_of(message.value(), schema_ids))
         except UndecodableMessage as error:
             extra = {"action": "message_skipped", "topic": topic, "partition": partition, "offset": offset}
-            logger.warning("a message is no event: %s", error, extra=extra)
+            with tracing.about(_traceparent_of(message)):
+                logger.warning("a message is no event: %s", error, extra=extra)
             decoded.undecodable.append(topic)
         else:
             decoded.said.append(Said(event, partition, offset, _traceparent_of(message)))

@@ -81,10 +81,11 @@ class Sign:
 
 @dataclass(slots=True)
 class Batch:
-    """Changes and signs of life by job; a job with a terminal change has no sign."""
+    """Changes and signs of life by job; a job with a terminal change has no sign. The traces are for the log."""
 
     changes: dict[uuid.UUID, Change] = field(default_factory=dict)
     signs: dict[uuid.UUID, Sign] = field(default_factory=dict)
+    traceparents: dict[uuid.UUID, str | None] = field(default_factory=dict)
 
 
 def fold(said: Iterable[Said]) -> Batch:
@@ -92,6 +93,7 @@ def fold(said: Iterable[Said]) -> Batch:
     batch = Batch()
     for one in said:
         event = one.event
+        batch.traceparents[event.job_id] = one.traceparent
         if isinstance(event, events.ClassificationProgressed):
             sign = batch.signs.get(event.job_id)
             if event.progress.strip() and (sign is None or sign.last_seen_at <= event.occurred_at):

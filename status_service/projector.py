@@ -1,17 +1,21 @@
-"""Events into rows: a thread that reads Kafka and writes Postgres, batch by batch.
+"""Events into rows: a thread that reads Kafka and lets another write Postgres, batch by batch.
 
 Where the group goes on is kept in Postgres, in the transaction that writes the rows; Kafka is told
 afterwards, for lag tools only. A partition is not read before it is claimed in Postgres, so while
 Postgres is away nothing is fetched, and a batch that could not be written is kept and tried again
 while the group is still served. A zombie (a process whose partitions went to another while it
 slept) is fenced by the claim's epoch. Owns the consumer; statements and rows are the store's.
+
+Behind, the next batch is read and decoded while Postgres writes the one before. At most one write is
+under way, and nothing that was decoded ahead of it outlives a turn: when the write fails, both batches
+go back to being messages, in their order, and without those of partitions that are no longer ours.
 """
 
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,20 +27,25 @@ from docfleet.stopping import Deadline
 from schemas import topics
 from schemas.codec import SchemaIds
 from schemas.topics import Topic
-from status_service import folding
-from status_service.decoding import decode_all
+from status_service import traces
+from status_service.batch import Ready, partition_of, prepare
+from status_service.lag import LagReport
 from status_service.store import Advance, Claim, Fenced, Partition, ProjectionStore
+from status_service.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 #: docfleet.jobs is read so that queued jobs, too, come back when the table was lost.
 READ_TOPICS: Final = (topics.JOBS, topics.EVENTS, topics.PROGRESS)
 
-_BATCH_MESSAGES: Final = 1000
+#: A batch is what is there, so these count only behind; more does not make it faster, and holds locks for longer.
+_BATCH_MESSAGES: Final = 4000
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+#: librdkafka is asked for so many at a time, since it counts no bytes.
+_TAKEN_AT_ONCE: Final = 500
 _POLL_SECONDS: Final = 0.1
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 2.0
-_COMMIT_SECONDS: Final = 1.0
 _BROKER_SECONDS: Final = 5.0
 #: A loop that has not turned for this long hangs. Its longest step is a statement on a lost connection, 10 s.
 _HANGS_AFTER_SECONDS: Final = 60.0
@@ -51,12 +60,21 @@ class Intake:
     topics: Sequence[Topic] = READ_TOPICS
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A write under way."""
+
+    ready: Ready
+    written: Future[None]
+
+
 class Projector:
     """Keeps the table of jobs up with the topics, from `start` to `stop`."""
 
     def __init__(self, intake: Intake, dsn: str, schema_ids: SchemaIds | None = None) -> None:
         self._intake = intake
         self._store = ProjectionStore(dsn, intake.consumer_group)
+        self._writer = Writer(self._store)
         self._schema_ids = schema_ids
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
@@ -64,20 +82,21 @@ class Projector:
         self._was_assigned = False
         # from here on the thread's own
         self._consumer = Consumer(dict(intake.kafka) | {"group.id": intake.consumer_group, "error_cb": _log_error})
+        self._lag = LagReport(self._consumer)
         self._unclaimed: set[Partition] = set()
         self._claims: dict[Partition, Claim] = {}
         self._batch: list[Message] = []
+        self._writing: _Writing | None = None
         self._retry_seconds = 0.0
         self._retry_at = 0.0
-        self._uncommitted: dict[Partition, int] = {}
-        self._committed_at = 0.0
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the threads."""
+        self._writer.start()
         self._thread.start()
 
     def stop(self, deadline: Deadline) -> bool:
-        """Finish the batch at hand, commit, leave the group; False when the deadline came first. Blocks."""
+        """Finish what is at hand, commit, leave the group; False when the deadline came first. Blocks."""
         self._stopping.set()
         self._thread.join(deadline.remaining())
         return not self._thread.is_alive()
@@ -107,13 +126,13 @@ class Projector:
             while not self._stopping.is_set():
                 self._turned_at = time.monotonic()
                 self._turn()
-            if self._batch:
-                self._attempt(self._project)
-            self._commit()
+            self._attempt(self._finish)
+            self._lag.commit()
         except KafkaException:
             logger.exception("the consumer failed for good", extra={"action": "projector_failed"})
         finally:
             self._consumer.close()
+            self._writer.close()
             self._store.close()
 
     def _turn(self) -> None:
@@ -122,19 +141,31 @@ class Projector:
         elif self._attempt(self._catch_up) and self._retry_seconds:
             self._retry_seconds = 0.0
             self._consumer.resume(self._consumer.assignment())
-        if time.monotonic() - self._committed_at > _COMMIT_SECONDS:
-            self._commit()
-            self._measure_lag()
+        self._lag.tell(self._claims)
 
     def _catch_up(self) -> None:
         if self._unclaimed:
+            self._settle()
             self._claim()
-        if not self._batch and not self._retry_seconds:
-            self._read()
-        if self._batch:
-            self._project()
+        ready: Ready | None = None
+        try:
+            if not self._batch and not self._retry_seconds:
+                self._read()
+            if self._batch:
+                ready = prepare(self._batch, self._schema_ids)
+        finally:
+            is_even = self._settle()
+        if ready is not None and is_even:
+            self._begin(ready)
+        if self._retry_seconds:
+            self._settle()  # nothing is read before it is known that Postgres is back
 
-    def _attempt(self, step: Callable[[], None]) -> bool:
+    def _finish(self) -> None:
+        if self._settle() and self._batch:
+            self._begin(prepare(self._batch, self._schema_ids))
+            self._settle()
+
+    def _attempt(self, step: Callable[[], object]) -> bool:
         """Do a step; if it fails, keep the batch, pause, and let the next try wait."""
         try:
             step()
@@ -160,9 +191,17 @@ class Projector:
         self._consumer.pause(self._consumer.assignment())
 
     def _read(self) -> None:
-        first = self._consumer.poll(_POLL_SECONDS)
-        if first is not None:  # and what is here already: batches grow with the load, and no timer adds to the delay
-            self._take([first, *self._consumer.consume(_BATCH_MESSAGES - 1, 0)])
+        """Take what is here already, up to the bounds; wait for a message only when nothing is being written."""
+        first = self._consumer.poll(0 if self._writing else _POLL_SECONDS)
+        taken, asked, size_bytes = [] if first is None else [first], 1, 0
+        while True:
+            self._take(taken)
+            size_bytes += sum(map(len, taken))
+            is_all = len(taken) < asked
+            asked = min(_TAKEN_AT_ONCE, _BATCH_MESSAGES - len(self._batch))
+            if is_all or asked <= 0 or size_bytes >= _BATCH_BYTES:
+                return
+            taken = self._consumer.consume(asked, 0)
 
     def _take(self, messages: Iterable[Message | None]) -> None:
         for message in messages:
@@ -170,35 +209,43 @@ class Projector:
                 continue
             error = message.error()
             if error is None:
-                if _partition_of(message) in self._claims:  # else it was revoked while this was on its way
+                if partition_of(message) in self._claims:  # else it was revoked while this was on its way
                     self._batch.append(message)
             elif error.fatal():
                 raise KafkaException(error)
             else:
                 logger.warning("Kafka says: %s", error.str(), extra={"action": "kafka_error"})
 
-    def _project(self) -> None:
-        started = time.monotonic()
-        decoded = decode_all(self._batch, self._schema_ids)
-        advances = {}
-        for message in self._batch:
-            partition = _partition_of(message)
-            advances[partition] = Advance(self._claims[partition], int(message.offset() or 0) + 1)
+    def _begin(self, ready: Ready) -> None:
+        """Let the writer begin; what was ready is no longer the batch at hand."""
+        advances = {
+            partition: Advance(self._claims[partition], offset) for partition, offset in ready.next_offsets.items()
+        }
+        self._writing = _Writing(ready, self._writer.begin(ready.changes, advances))
+        self._batch = []
+
+    def _settle(self) -> bool:
+        """Wait for the write under way and note what came of it; False when it was fenced. Raises what it raised."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return True
         try:
-            self._store.write(folding.fold(decoded.said), advances)
+            writing.written.result()
         except Fenced as fenced:
             logger.warning("%s", fenced, extra={"action": "projector_fenced"})
+            self._batch = writing.ready.messages + self._batch
             self._forget(fenced.partitions)
-            return
-        for partition, advance in advances.items():
-            self._claims[partition] = Claim(advance.claim.owner_epoch, advance.next_offset)
-            self._uncommitted[partition] = advance.next_offset
-        for kind, count in Counter(type(one.event).__name__ for one in decoded.said).items():
-            metrics.EVENTS_PROJECTED.labels(kind).inc(count)
-        for topic in decoded.undecodable:
-            metrics.EVENTS_UNDECODABLE.labels(topic).inc()
-        metrics.PROJECTION_SECONDS.observe(time.monotonic() - started)
-        self._batch = []
+            return False
+        except BaseException:
+            self._batch = self._ours(writing.ready.messages) + self._batch
+            raise
+        for partition, next_offset in writing.ready.next_offsets.items():
+            if partition in self._claims:  # else it was lost meanwhile
+                self._claims[partition] = Claim(self._claims[partition].owner_epoch, next_offset)
+                self._lag.moved(partition, next_offset)
+        writing.ready.count()
+        traces.tell(writing.ready.decoded.said, self._intake.consumer_group, since_ns=writing.ready.since_ns)
+        return True
 
     def _claim(self) -> None:
         """Claim what was assigned and begin to read it where Postgres says."""
@@ -220,16 +267,17 @@ class Projector:
         self._unclaimed |= {(tp.topic, tp.partition) for tp in partitions}
         consumer.incremental_assign([])  # they follow when they are claimed
         self._was_assigned = True
-        metrics.REBALANCES.labels("assigned").inc()
+        metrics.REBALANCES.labels("assigned").inc(len(partitions))
 
     def _on_revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._commit()
+        self._attempt(self._settle)
+        self._lag.commit()
         self._drop(consumer, partitions)
-        metrics.REBALANCES.labels("revoked").inc()
+        metrics.REBALANCES.labels("revoked").inc(len(partitions))
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._drop(consumer, partitions)
-        metrics.REBALANCES.labels("lost").inc()
+        metrics.REBALANCES.labels("lost").inc(len(partitions))
 
     def _drop(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         dropped = {(tp.topic, tp.partition) for tp in partitions}
@@ -241,35 +289,11 @@ class Projector:
     def _forget(self, partitions: set[Partition]) -> None:
         for partition in partitions:
             self._claims.pop(partition, None)
-            self._uncommitted.pop(partition, None)
-            _drop_lag(partition)
-        self._batch = [message for message in self._batch if _partition_of(message) in self._claims]
+            self._lag.forget(partition)
+        self._batch = self._ours(self._batch)
 
-    def _commit(self) -> None:
-        self._committed_at = time.monotonic()
-        if self._uncommitted:
-            offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in self._uncommitted.items()]
-            self._uncommitted = {}
-            try:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
-            except KafkaException as error:
-                logger.warning("lag tools will lag: %s", error, extra={"action": "commit_failed"})
-
-    def _measure_lag(self) -> None:
-        for (topic, number), claim in self._claims.items():
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
-            metrics.PROJECTOR_LAG.labels(topic, str(number)).set(max(0, high - claim.next_offset))
-
-
-def _partition_of(message: Message) -> Partition:
-    return str(message.topic()), int(message.partition() or 0)
-
-
-def _drop_lag(partition: Partition) -> None:
-    try:
-        metrics.PROJECTOR_LAG.remove(partition[0], str(partition[1]))
-    except KeyError:
-        return
+    def _ours(self, messages: list[Message]) -> list[Message]:
+        return [message for message in messages if partition_of(message) in self._claims]
 
 
 def _log_error(error: KafkaError) -> None:

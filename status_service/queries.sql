@@ -9,6 +9,13 @@ select
 from jobs
 where job_id = any(%(job_ids)s)
 
+-- count_unfinished --
+-- Jobs that have not ended, by state, and the age of the oldest in seconds; from the index jobs_unfinished_by_age alone.
+select status, count(*), extract(epoch from now() - min(created_at))::float8
+from jobs
+where status in ('queued', 'processing')
+group by status
+
 -- limit_idle_transactions --
 -- Postgres ends this session when it begins a transaction and then says nothing for so long.
 set idle_in_transaction_session_timeout = '5s'

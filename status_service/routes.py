@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from docfleet.api_keys import ApiKeys
+from docfleet.http import MEASURED_AS
 from schemas.errors import DocfleetError, ErrorCode
 from status_service.jobs import JobRow, Jobs
 from status_service.notify import Changes
@@ -47,6 +48,7 @@ async def _get_job(request: web.Request) -> web.Response:
     wait_seconds = _wait_seconds(request)
     job_id = _job_id(request)
     if wait_seconds > 0:
+        request[MEASURED_AS] = "/classify/{job_id}?wait"  # it takes as long as the client says
         job = await _job_after_wait(lookup, job_id, key.tenant_id, wait_seconds)
     else:
         job = await _job_now(lookup, job_id, key.tenant_id)

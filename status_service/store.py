@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
+from docfleet import tracing
 from docfleet.fault_points import reached
 from docfleet.postgres import load_queries
 from schemas.channels import JOBS_CHANNEL
@@ -161,8 +162,8 @@ def _write_singly(connection: psycopg.Connection[Any], batch: Batch) -> Sequence
             with connection.transaction():
                 changed += _write_rows(connection, alone)
         except (psycopg.DataError, psycopg.IntegrityError):
-            extra = {"action": "change_refused", "job_id": str(job_id)}
-            logger.exception("a job's change cannot be stored and is left out", extra=extra)
+            with tracing.about(batch.traceparents.get(job_id), job_id):
+                logger.exception("a job's change cannot be stored and is left out", extra={"action": "change_refused"})
     return changed
 
 

@@ -1,6 +1,6 @@
-"""Fixtures only: the servers (once a session, when first asked for) and each test's own place on them.
+"""Fixtures only: the servers (once a process, when first asked for) and each test's own place on them.
 
-`kafka`     bootstrap servers, shared by the session; make topics and groups of your own (`unique`)
+`kafka`     bootstrap servers, shared by the process; make topics and groups of your own (`unique`)
 `topics`    the catalogue's topics exist on `kafka`, under their real names
 `postgres`  DSN of a migrated database that is this test's alone
 `gcs`       endpoint and a bucket that is this test's alone
@@ -9,13 +9,25 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from docfleet.stack import gcs_server, kafka_server
 from schemas.topics import TOPICS
 from tests import servers
+from tests.spreading import ByServers
+
+#: How fast examples are made and tried says something of the machine, and nothing of the code.
+hypothesis.settings.register_profile("docfleet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("docfleet")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
+    return ByServers(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def registry_running(folder: Path) -> Iterator[str]:
     process = spawn(program, log_path)
     try:
         url = f"http://{LOOPBACK}:{port}/apis/ccompat/v7"
-        _wait_until_ready(url, log_path, within_seconds=90)
+        _wait_until_ready(url, log_path, within_seconds=180)
         yield url
     finally:
         stop(process, program.stop_signal, within_seconds=5)

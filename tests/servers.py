@@ -21,6 +21,7 @@ from docfleet.stack.processes import Program, spawn, stop, tail
 
 TEMPLATE = "docfleet_template"
 
+_START_SECONDS = 180.0
 _FAST_POSTGRES = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -31,7 +32,7 @@ def kafka_server_running(folder: Path) -> Iterator[str]:
     program = kafka_server.prepare(folder, port, free_port())
     with _running(program, folder / "kafka.log"):
         bootstrap_servers = f"127.0.0.1:{port}"
-        kafka_server.wait_until_ready(bootstrap_servers, within_seconds=60)
+        kafka_server.wait_until_ready(bootstrap_servers, within_seconds=_START_SECONDS)
         yield bootstrap_servers
 
 
@@ -42,7 +43,7 @@ def postgres_server_running(folder: Path) -> Iterator[str]:
     program = postgres_server.prepare(folder, port, _FAST_POSTGRES)
     with _running(program, folder / "postgres.log"):
         maintenance_dsn = postgres_server.dsn(folder, port, "postgres")
-        postgres_server.wait_until_ready(maintenance_dsn, within_seconds=60)
+        postgres_server.wait_until_ready(maintenance_dsn, within_seconds=_START_SECONDS)
         postgres_server.create_database(maintenance_dsn, TEMPLATE)
         postgres.migrate(postgres_server.dsn(folder, port, TEMPLATE))
         yield maintenance_dsn
@@ -56,7 +57,7 @@ def gcs_server_running(folder: Path) -> Iterator[str]:
     program = gcs_server.prepare(folder / "objects", port)
     with _running(program, folder / "gcs.log"):
         endpoint = gcs_server.endpoint_of(port)
-        gcs_server.create_bucket(endpoint, "docfleet-ready", within_seconds=30)
+        gcs_server.create_bucket(endpoint, "docfleet-ready", within_seconds=_START_SECONDS)
         yield endpoint
 
 

@@ -1,4 +1,7 @@
-"""Waiting for a fact with a deadline, never for a time."""
+"""Waiting for a fact with a deadline, never for a time.
+
+A deadline is there to end a test that will never pass, so it is far longer than a busy machine takes.
+"""
 
 import asyncio
 import inspect
@@ -8,11 +11,12 @@ from typing import TypeVar
 
 Fact = TypeVar("Fact")
 
+PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 
 
 async def eventually(
-    fact: Callable[[], Fact | Awaitable[Fact]], *, within: float = 20.0, poll_seconds: float = _POLL_SECONDS
+    fact: Callable[[], Fact | Awaitable[Fact]], *, within: float = PATIENCE_SECONDS, poll_seconds: float = _POLL_SECONDS
 ) -> Fact:
     """Return the first truthy answer of `fact` (plain or async); fail with the last one after `within` seconds.
 
@@ -36,7 +40,9 @@ async def eventually(
         await asyncio.sleep(poll_seconds)
 
 
-def eventually_sync(fact: Callable[[], Fact], *, within: float = 20.0, poll_seconds: float = _POLL_SECONDS) -> Fact:
+def eventually_sync(
+    fact: Callable[[], Fact], *, within: float = PATIENCE_SECONDS, poll_seconds: float = _POLL_SECONDS
+) -> Fact:
     """Do as `eventually`, for a test without an event loop."""
     deadline = time.monotonic() + within
     while True:

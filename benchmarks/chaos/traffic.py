@@ -143,12 +143,17 @@ class Traffic:
     async def look_at_all(self, within_seconds: float) -> None:
         """Look at every job once more; one about which there is no answer by then is an offence."""
         deadline = time.monotonic() + within_seconds
-        for job in list(self.seen.jobs.values()):
-            while not await self._look(job):
-                if time.monotonic() > deadline:
-                    self._offend("HTTP", job, "it cannot be looked at when all is quiet")
-                    break
-                await asyncio.sleep(_PAUSE_SECONDS)
+        left = iter(list(self.seen.jobs.values()))
+
+        async def look_at_rest() -> None:
+            for job in left:
+                while not await self._look(job):
+                    if time.monotonic() > deadline:
+                        self._offend("HTTP", job, "it cannot be looked at when all is quiet")
+                        break
+                    await asyncio.sleep(_PAUSE_SECONDS)
+
+        await asyncio.gather(*(look_at_rest() for _ in range(_POLLERS)))
 
     async def _post(self, tenant: Tenant, document: bytes, idempotency_key: str | None) -> None:
         headers = {"api-key": tenant.key} | ({"Idempotency-Key": idempotency_key} if idempotency_key else {})

@@ -18,6 +18,7 @@ from benchmarks.gpu.timeline import device_timeline
 from classifier_worker.core.answer import Question
 from classifier_worker.core.page import Page
 from classifier_worker.models.bundle import Bundle, load_bundle
+from classifier_worker.models.encoder import Nobody
 from classifier_worker.models.engine import GPU_SETTINGS, Engine, EngineSettings
 from classifier_worker.models.evidence import see
 from classifier_worker.models.look import Prepared
@@ -39,7 +40,7 @@ Keep = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class Batches:
+class Batches(Nobody):
     """The engine's observer: which batches it made."""
 
     seen: Counter[tuple[str, int, int]] = field(default_factory=Counter)

@@ -61,6 +61,7 @@ class Page:
     `image` is RGB, uint8, shape (height_px, width_px, 3), its long side at most the size asked for.
     `structure` is None where pdfplumber was not asked, failed, or ran over its time (scans have an empty one).
     `legibility` is how sure OCR was of the lines it looked at (mean, 0..1): low for handwriting, 1 for a text layer.
+    `ocr_seconds` is what OCR took, whether or not its text was taken.
     """
 
     number: int  #: 1 for the first
@@ -72,6 +73,7 @@ class Page:
     structure: Structure | None
     image: NDArray[np.uint8]
     legibility: float = 1.0
+    ocr_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +85,19 @@ class UnreadPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingTimes:
+    """Where the time of reading a document went, in seconds; fetching its bytes and handing its pages on excluded."""
+
+    reader_wait: float = 0.0  #: until a reader was free
+    read: float = 0.0  #: without OCR
+    ocr: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """The pages read (the first few, unread ones included) of `total_pages` in the document."""
 
     total_pages: int
     is_image: bool  #: a single picture, whose result has no `page_results`
     pages: tuple[Page | UnreadPage, ...]
+    times: ReadingTimes = ReadingTimes()

@@ -4,6 +4,7 @@ torch and its libraries take seconds to import, so they are only imported where 
 """
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,7 @@ from classifier_worker.core.fusion import PageWeights
 from classifier_worker.core.page import Page
 from classifier_worker.models.simulated import PAGE_WEIGHTS, SIMULATED_MODEL, SimulatedEngine
 from classifier_worker.settings import WorkerSettings
-from docfleet import metrics
+from docfleet import metrics, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +42,42 @@ class ChosenModel:
     page_weights: PageWeights
 
 
-def load_model(settings: WorkerSettings) -> ChosenModel:
-    """Return the model that the settings name. Blocks while it is loaded."""
+class Meter:
+    """Counts what an engine does; `is_needed` says whether this worker holds jobs, so that a wait is starvation."""
+
+    def __init__(self) -> None:
+        self.is_needed: Callable[[], bool] = lambda: False
+
+    def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:
+        """Count a batch."""
+        metrics.BATCH_PAGES.labels(kind).observe(size)
+        metrics.BATCH_FILL.labels(kind).observe(size / capacity)
+        metrics.BATCH_SECONDS.labels(kind).observe(seconds)
+
+    def on_page(self, stage: str, seconds: float, *, ago: float = 0.0) -> None:
+        """Count a page's stage, and make it a span of its job's trace."""
+        metrics.PAGE_SECONDS.labels(stage).observe(seconds)
+        tracing.record(stage, seconds, ago=ago)
+
+    def on_turn(self, seconds: float, *, is_busy: bool) -> None:
+        """Count the time of the engine's thread."""
+        state = "busy" if is_busy else "starved" if self.is_needed() else "idle"
+        metrics.ENGINE_SECONDS.labels(state).inc(seconds)
+
+
+def load_model(settings: WorkerSettings, meter: Meter) -> ChosenModel:
+    """Return the model that the settings name; `meter` hears what it does. Blocks while it is loaded."""
     if settings.simulated_model_seconds is not None:
         logger.warning(
             "the model is simulated: answers mean nothing",
             extra={"action": "model_simulated", "page_seconds": settings.simulated_model_seconds},
         )
-        return ChosenModel(SimulatedEngine(settings.simulated_model_seconds), SIMULATED_MODEL, PAGE_WEIGHTS)
-    return _load_bundle(settings)
+        engine = SimulatedEngine(settings.simulated_model_seconds, meter.on_page)
+        return ChosenModel(engine, SIMULATED_MODEL, PAGE_WEIGHTS)
+    return _load_bundle(settings, meter)
 
 
-def _load_bundle(settings: WorkerSettings) -> ChosenModel:
+def _load_bundle(settings: WorkerSettings, meter: Meter) -> ChosenModel:
     import torch
 
     from classifier_worker.models.bundle import load_bundle
@@ -63,11 +88,5 @@ def _load_bundle(settings: WorkerSettings) -> ChosenModel:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     bundle = load_bundle(settings.bundle, device=device)
     engine_settings = GPU_SETTINGS if device == "cuda" else EngineSettings(threads=settings.torch_threads)
-    engine = Engine(bundle, settings=engine_settings, observer=_BatchMetrics())
+    engine = Engine(bundle, settings=engine_settings, observer=meter)
     return ChosenModel(engine, bundle.label, bundle.page_weights)
-
-
-class _BatchMetrics:
-    def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:  # noqa: ARG002  # the engine's shape
-        metrics.BATCH_PAGES.labels(kind).observe(size)
-        metrics.BATCH_SECONDS.labels(kind).observe(seconds)

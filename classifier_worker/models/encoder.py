@@ -27,10 +27,21 @@ _LOOK_NAMES: Final = 32
 
 
 class EngineObserver(Protocol):
-    """Who wants to know what the towers do; called on the engine's thread."""
+    """Who wants to know what the engine and its towers do; called on the engine's thread."""
 
     def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:
         """Hear of a batch of `size` parts in `capacity` rows; `kind` is look, text or names."""
+        ...
+
+    def on_page(self, stage: str, seconds: float, *, ago: float = 0.0) -> None:
+        """Hear what a page spent in a stage, prepare, batch_wait or model, which ended `ago` seconds ago.
+
+        Called in the context of whoever submitted the page; prepare on the thread that prepares.
+        """
+        ...
+
+    def on_turn(self, seconds: float, *, is_busy: bool) -> None:
+        """Hear that the engine's thread worked, or waited for a page, for so long; a long wait is told in parts."""
         ...
 
 
@@ -38,6 +49,12 @@ class Nobody:
     """The observer that listens to nothing."""
 
     def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def on_page(self, stage: str, seconds: float, *, ago: float = 0.0) -> None:
+        """Do nothing."""
+
+    def on_turn(self, seconds: float, *, is_busy: bool) -> None:
         """Do nothing."""
 
 

@@ -7,8 +7,10 @@ fails its own pages and nothing else.
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +26,8 @@ from classifier_worker.models.judge import Judge
 from schemas.errors import DocfleetError, ErrorCode
 
 _STOPPING = "The worker is stopping."
+#: How finely it is told for what the engine waits.
+_WAIT_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +59,14 @@ class _Request:
     page: Page
     judge: Callable[[Evidence], object]
     future: Future[Any]
+    context: Context  #: of whoever submitted it
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
     request: _Request
     page: PreparedPage
+    ready_at: float  #: by time.perf_counter()
 
 
 class Engine:
@@ -71,7 +77,8 @@ class Engine:
     ) -> None:
         self._bundle = bundle
         self._settings = settings or EngineSettings()
-        self._encoder = Encoder(bundle, self._settings.encoder, observer or Nobody())
+        self._observer = observer or Nobody()
+        self._encoder = Encoder(bundle, self._settings.encoder, self._observer)
         self._judge = Judge(bundle, self._encoder, cached_categories=self._settings.cached_categories)
         self._queue: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._intake: Intake[_Ready] = Intake(self._settings.most_pages_at_once)
@@ -112,7 +119,7 @@ class Engine:
         return self._submit(page, lambda evidence: [self._judge.answer(evidence, question) for question in questions])
 
     def _submit(self, page: Page, judge: Callable[[Evidence], object]) -> Future[Any]:
-        request = _Request(page, judge, Future())
+        request = _Request(page, judge, Future(), copy_context())
         with self._lock:
             if self._is_closed:
                 _fail(request.future, _STOPPING)
@@ -126,17 +133,20 @@ class Engine:
         if self._is_closed:
             _fail(request.future, _STOPPING)
             return
+        began = time.perf_counter()
         try:
             page = self._encoder.prepare(request.page)
         except Exception as error:
             _fail(request.future, f"The page could not be prepared for the model: {error}", error)
             return
-        self._queue.put(_Ready(request, page))
+        ready_at = time.perf_counter()
+        request.context.run(self._observer.on_page, "prepare", ready_at - began)
+        self._queue.put(_Ready(request, page, ready_at))
 
     def _run(self) -> None:
         while True:
             if not self._intake.waiting:
-                first = self._queue.get()
+                first = self._wait()
                 if first is None:
                     return
                 self._intake.waiting.append(first)
@@ -147,6 +157,25 @@ class Engine:
             taken = [ready for ready in self._intake.take() if ready.request.future.set_running_or_notify_cancel()]
             if taken:
                 self._answer(taken)
+
+    def _wait(self) -> _Ready | None:
+        """Return the next page, or None at the end."""
+        while True:
+            began = time.perf_counter()
+            try:
+                return self._queue.get(timeout=_WAIT_SECONDS)
+            except queue.Empty:
+                continue
+            finally:
+                self._observer.on_turn(time.perf_counter() - began, is_busy=False)
+
+    def _tell(self, taken: Sequence[_Ready], began: float) -> None:
+        seconds = time.perf_counter() - began
+        self._observer.on_turn(seconds, is_busy=True)
+        for ready in taken:
+            run = ready.request.context.run
+            run(self._observer.on_page, "batch_wait", began - ready.ready_at, ago=seconds)
+            run(self._observer.on_page, "model", seconds)
 
     def _drain(self) -> list[_Ready]:
         ready: list[_Ready] = []
@@ -159,13 +188,16 @@ class Engine:
                 ready.append(item)
 
     def _answer(self, taken: Sequence[_Ready]) -> None:
+        began = time.perf_counter()
         try:
             found = self._encoder.evidence([ready.page for ready in taken])
             answers = [ready.request.judge(evidence) for evidence, ready in zip(found, taken, strict=True)]
         except Exception as error:
+            self._tell(taken, began)
             for ready in taken:
                 _fail(ready.request.future, f"The model could not classify the page: {error}", error)
             return
+        self._tell(taken, began)  # before the answers, which end jobs
         for ready, answer in zip(taken, answers, strict=True):
             ready.request.future.set_result(answer)
 

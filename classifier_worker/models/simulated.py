@@ -6,7 +6,9 @@ its name stands in every result, so that nobody takes an answer of it for one.
 
 import hashlib
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 
@@ -20,10 +22,11 @@ PAGE_WEIGHTS = PageWeights()
 
 
 class SimulatedEngine:
-    """Has the port of `Engine`; `page_seconds` is what each page takes."""
+    """Has the port of `Engine`; each page takes `page_seconds`, and `on_page` hears of it as an engine's observer."""
 
-    def __init__(self, page_seconds: float) -> None:
+    def __init__(self, page_seconds: float, on_page: Callable[[str, float], None]) -> None:
         self._page_seconds = page_seconds
+        self._on_page = on_page
         self._device = ThreadPoolExecutor(1, thread_name_prefix="simulated-model")
 
     def start(self) -> None:
@@ -35,10 +38,13 @@ class SimulatedEngine:
 
     def submit(self, page: Page, question: Question) -> "Future[PageAnswer]":
         """Return the future answer."""
-        return self._device.submit(self._answer, page, question)
+        return self._device.submit(copy_context().run, self._answer, page, question, time.perf_counter())
 
-    def _answer(self, page: Page, question: Question) -> PageAnswer:
+    def _answer(self, page: Page, question: Question, submitted_at: float) -> PageAnswer:
+        taken_at = time.perf_counter()
+        self._on_page("batch_wait", taken_at - submitted_at)
         time.sleep(self._page_seconds)
+        self._on_page("model", time.perf_counter() - taken_at)
         odds = np.array([_odds(page.text, name) for name in question.categories])
         return PageAnswer(odds / odds.sum(), none=0.0)
 

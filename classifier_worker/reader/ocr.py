@@ -6,6 +6,7 @@ reads what `choice.py` picks within the page's budget of work.
 PP-OCR glues words ("THEUNITEDSTATESOFAMERICA"): match phrases also without their spaces.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,7 @@ class Seen:
     lines: tuple[Line, ...] = ()
     quarter_turns: int = 0
     legibility: float = 1.0
+    seconds: float = 0.0
 
 
 def share_of(number: int) -> float:
@@ -99,10 +101,11 @@ def _models() -> tuple[Any, Any]:
 
 def read_page(page: Pixels, *, share: float = 1.0) -> Seen:
     """Return what can be read of a page (RGB, uint8) with this share of a first page's budget of work."""
+    began = time.monotonic()
     image = np.ascontiguousarray(page[:, :, ::-1])  # the models were trained on BGR
     corners = _detect(image)
     if not len(corners):
-        return Seen()
+        return Seen(seconds=time.monotonic() - began)
     lines = _Lines(image, corners)
     if _is_sideways(corners):
         lines = lines.turned(1)
@@ -112,7 +115,8 @@ def read_page(page: Pixels, *, share: float = 1.0) -> Seen:
         lines = lines.turned(2)
     if max(score, score_turned) < _UNREADABLE_SCORE:
         budget_px *= _UNREADABLE_SHARE
-    return Seen(lines.read(budget_px), lines.quarter_turns, lines.legibility)
+    read = lines.read(budget_px)
+    return Seen(read, lines.quarter_turns, lines.legibility, time.monotonic() - began)
 
 
 class _Lines:

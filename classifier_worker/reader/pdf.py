@@ -119,9 +119,10 @@ class OpenPdf:
         text = "\n".join(line.text for line in lines)[:TEXT_CHARS_MAX]
         image = render(page, self._request.image_px)
         source: Any = "layer" if text else "none"
-        legibility = 1.0
+        legibility, ocr_seconds = 1.0, 0.0
         if self._request.ocr and _is_worth_ocr(page, text) and not ink.is_blank(image):
             seen = ocr.read_page(render(page, ocr.page_px(*page.get_size())), share=ocr.share_of(number))
+            ocr_seconds = seen.seconds
             seen_text = "\n".join(line.text for line in seen.lines)
             if ink.letters(seen_text) > ink.letters(text) or ink.is_garbage(text):
                 lines, text, source = list(seen.lines), seen_text, "ocr" if seen.lines else "none"
@@ -144,6 +145,7 @@ class OpenPdf:
             structure=structure,
             image=image,
             legibility=legibility,
+            ocr_seconds=ocr_seconds,
         )
 
 

@@ -95,6 +95,7 @@ class OpenPicture:
             structure=Structure(images=(whole,)) if number <= self._request.structure_pages else None,
             image=look,
             legibility=seen.legibility,
+            ocr_seconds=seen.seconds,
         )
 
 

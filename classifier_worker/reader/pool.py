@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 from classifier_worker.core.page import Document
@@ -105,11 +106,13 @@ class ReaderPool:
                 ErrorCode.DOCUMENT_TOO_COMPLEX,
                 f"The document has {source.size} bytes; at most {self.limits.document_bytes} are read.",
             )
+        asked_at = time.monotonic()
         with self._child(cancelled) as child, Spool(source.size, self.limits.spool_dir) as spool:
+            waited_seconds = time.monotonic() - asked_at
             reading = Reading(child, source, spool, limits=self.limits, counters=self.counters)
             document = reading.run(request, on_page, cancelled)
         self.counters.add(documents=1)
-        return document
+        return replace(document, times=replace(document.times, reader_wait=waited_seconds))
 
     @contextmanager
     def _child(self, cancelled: threading.Event | None) -> Iterator[ReaderChild]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from classifier_worker.core.page import Document, Page, UnreadPage
+from classifier_worker.core.page import Document, Page, ReadingTimes, UnreadPage
 from classifier_worker.reader import wire
 from classifier_worker.reader.ranges import READ_AHEAD_BYTES_MAX
 from classifier_worker.reader.slot import POLL_SECONDS, ReaderChild
@@ -130,7 +130,9 @@ class Reading:
         self._request = ReadRequest()
         self._on_page: OnPage | None = None
         self._cancelled: threading.Event | None = None
-        self._deadline = time.monotonic() + limits.document_seconds
+        self._began = time.monotonic()
+        self._deadline = self._began + limits.document_seconds
+        self._elsewhere_seconds = 0.0  # at the source and in `on_page`
         self._next_check = 0.0
         self._total_pages = 0
         self._is_image = False
@@ -155,7 +157,14 @@ class Reading:
             raise ReaderDied(ErrorCode.READER_CRASHED, "The document made its reader process go wrong.") from error
         if self._source_error is not None:
             raise self._source_error
-        return Document(total_pages=self._total_pages, is_image=self._is_image, pages=tuple(self._pages))
+        ocr_seconds = sum(page.ocr_seconds for page in self._pages if isinstance(page, Page))
+        own_seconds = time.monotonic() - self._began - self._elsewhere_seconds
+        return Document(
+            total_pages=self._total_pages,
+            is_image=self._is_image,
+            pages=tuple(self._pages),
+            times=ReadingTimes(read=max(0.0, own_seconds - ocr_seconds), ocr=ocr_seconds),
+        )
 
     def _step(self) -> bool:
         """Handle one frame; True after the last."""
@@ -216,7 +225,7 @@ class Reading:
                 self._source_error = error
                 self._deadline = time.monotonic() + _ABORT_SECONDS
             else:
-                self._deadline += time.monotonic() - before
+                self._spent_elsewhere(time.monotonic() - before)
                 self._counters.add(bytes_fetched=len(data), fetches=1)
         self._child.channel.send({"kind": "ok" if self._source_error is None else "abort"})
 
@@ -240,7 +249,11 @@ class Reading:
         if self._on_page is not None:
             before = time.monotonic()
             self._on_page(page, self._total_pages)
-            self._deadline += time.monotonic() - before
+            self._spent_elsewhere(time.monotonic() - before)
+
+    def _spent_elsewhere(self, seconds: float) -> None:
+        self._deadline += seconds
+        self._elsewhere_seconds += seconds
 
     def _failure(self, header: wire.Header) -> BaseException:
         if self._source_error is not None:

@@ -37,6 +37,7 @@ FONTS_MAX: Final = 50
 SENTENCE_CHARS_MAX: Final = 500
 TOTAL_PAGES_MAX: Final = 10_000_000
 POINTS_MAX: Final = 1e12
+SECONDS_MAX: Final = 86_400.0
 _LINE_NUMBERS: Final = 6
 _LINE_BYTES: Final = 4 * _LINE_NUMBERS
 
@@ -130,6 +131,7 @@ def send_page(channel: Channel, page: Page) -> None:
         "height_points": page.height_points,
         "text_source": page.text_source,
         "legibility": page.legibility,
+        "ocr_seconds": page.ocr_seconds,
         "lines": [line.text for line in page.lines],
         "structure": None
         if structure is None
@@ -183,6 +185,7 @@ def _page_of(header: Header, payload: bytearray, image_px: int) -> Page:
         structure=None if header["structure"] is None else _structure(header["structure"]),
         image=np.frombuffer(payload, np.uint8, pixel_bytes).reshape(height_px, width_px, 3),
         legibility=_number(header["legibility"], 1.0),
+        ocr_seconds=_number(header["ocr_seconds"], SECONDS_MAX),
     )
 
 

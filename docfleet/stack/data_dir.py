@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from docfleet import keys
 from docfleet.stack.faults import CannotStart
 
 STACK_FILE: Final = "stack.json"
@@ -56,6 +55,8 @@ class DataDir:
 
     def api_key(self) -> str:
         """Return the folder's own key, made at the first call."""
+        from docfleet import keys  # needs PostgreSQL's driver, which who only reads stack.json may not have
+
         file = self.path / "api-key"
         if not file.exists():
             write_atomically(file, keys.new_key() + "\n")

@@ -15,7 +15,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from docfleet.stack.faults import StartFailed
 from docfleet.stack.ports import LOOPBACK
@@ -139,6 +139,23 @@ def create_topics(client_config: Mapping[str, str], topics: Iterable[Topic], *, 
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another `up` was faster
                 raise StartFailed(f"topic {name} could not be created: {error.args[0].str()}") from error
+
+
+def raise_partitions(client_config: Mapping[str, str], topic: Topic) -> None:
+    """Give an existing topic as many partitions as `topic` says; one that has more keeps them. Blocks.
+
+    A key's messages may go to another partition from then on.
+    """
+    admin = AdminClient({**client_config, "log_level": 0})
+    name = topic.name
+    if len(admin.list_topics(name, timeout=15).topics[name].partitions) >= topic.partitions:
+        return
+    (raised,) = admin.create_partitions([NewPartitions(name, topic.partitions)], operation_timeout=15).values()
+    try:
+        raised.result()
+    except KafkaException as error:
+        if error.args[0].name() != "INVALID_PARTITIONS":  # another `migrate` was faster
+            raise StartFailed(f"topic {name} could not get more partitions: {error.args[0].str()}") from error
 
 
 def has_jars(folder: Path) -> bool:

@@ -17,12 +17,13 @@ import aiohttp
 from docfleet import keys, postgres
 from docfleet.kafka import client_config
 from docfleet.settings import InvalidSettings, KafkaSettings
-from docfleet.stack import gcs_server, kafka_server, postgres_server, services
+from docfleet.stack import gcs_server, kafka_server, postgres_server, prometheus_server, services
 from docfleet.stack.data_dir import DataDir
 from docfleet.stack.faults import CannotStart, StartFailed
 from docfleet.stack.front import Front
 from docfleet.stack.ports import LOOPBACK, Ports
 from docfleet.stack.processes import Program, Supervisor, tail
+from docfleet.stack.prometheus_server import PROMETHEUS
 from docfleet.stack.services import PRODUCER_API, STATUS_SERVICE, WORKER, Neighbours
 from docfleet.stack.steps import Steps, in_thread
 from docfleet.stopping import Deadline, stop_requested
@@ -61,11 +62,12 @@ class Stack:
 
     _neighbours: Neighbours  # known from start() on
 
-    def __init__(self, data_dir: DataDir, workers: int) -> None:
+    def __init__(self, data_dir: DataDir, workers: int, *, with_monitoring: bool = False) -> None:
         self.api_key = data_dir.api_key()
         self.url = ""
         self._dir = data_dir
         self._workers = [f"{WORKER}-{number}" for number in range(workers)]
+        self._has_monitoring = with_monitoring
         self._steps = Steps()
         self._ports = Ports(data_dir.path / "ports.json")
         self._processes: dict[str, Supervisor] = {}
@@ -87,6 +89,9 @@ class Stack:
         self._neighbours = self._find_neighbours()
         for name in (PRODUCER_API, STATUS_SERVICE, *self._workers):
             self._addresses[name] = f"http://{LOOPBACK}:{self._ports.take(name)}"
+        if self._has_monitoring:
+            prometheus_server.watch(self._dir.path / PROMETHEUS, self._addresses)
+            self._addresses[PROMETHEUS] = f"http://{LOOPBACK}:{self._ports.take(PROMETHEUS)}"
         try:
             async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
                 self._start_all(group, session)
@@ -107,7 +112,7 @@ class Stack:
         deadline = Deadline(stop_seconds + _LEAST_STOP_SECONDS)
         for names in ([PRODUCER_API], self._workers, [STATUS_SERVICE]):
             await self._stop_processes(names, max(_LEAST_STOP_SECONDS, deadline.remaining()))
-        for name in ("gcs", "kafka", "postgres"):
+        for name in ("gcs", "kafka", "postgres", PROMETHEUS):
             await self._stop_processes([name], _SERVER_STOP_SECONDS)
         self._processes.clear()
         self._publish()
@@ -117,6 +122,8 @@ class Stack:
         kafka = group.create_task(self._start_kafka())
         postgres_ = group.create_task(self._start_postgres())
         gcs = group.create_task(self._start_gcs())
+        if self._has_monitoring:
+            group.create_task(self._start_prometheus())
 
         def start(name: str, *after: asyncio.Task[None]) -> None:
             group.create_task(self._start_service(name, after, session))
@@ -209,6 +216,17 @@ class Stack:
         folder, port = self._dir.path / "gcs", self._ports.take("gcs")
         await self._start_server("gcs: starting a GCS-protocol server", lambda: gcs_server.prepare(folder, port), wait)
 
+    async def _start_prometheus(self) -> None:
+        folder, url = self._dir.path / PROMETHEUS, self._addresses[PROMETHEUS]
+        if not prometheus_server.rule_files():
+            self._steps.say("prometheus: no alert rules, since deploy/monitoring/rules is not here")
+        await self._start_server(
+            "prometheus: starting Prometheus",
+            lambda: prometheus_server.prepare(folder, int(url.rpartition(":")[2])),
+            lambda: prometheus_server.wait_until_ready(url, within_seconds=_SERVER_SECONDS),
+        )
+        self._steps.say(f"prometheus: {url}")
+
     async def _start_server(self, doing: str, prepare: Callable[[], Program], wait: Callable[[], None]) -> None:
         """Show the step `<name>: <what>` of `doing` while an embedded server is prepared, started and waited for."""
         name, _, what = doing.partition(": ")
@@ -266,17 +284,23 @@ class Stack:
                 "postgres_dsn": self._neighbours.postgres_dsn,
                 "gcs_endpoint": self._neighbours.gcs_endpoint,
                 "gcs_bucket": self._neighbours.gcs_bucket,
-                "processes": [self._described(name, running[name]) for name in self._order() if name in running],
+                "processes": [self._described(name) for name in self._order() if name in running],
             }
         )
 
     def _order(self) -> list[str]:
-        return ["kafka", "postgres", "gcs", PRODUCER_API, STATUS_SERVICE, *self._workers]
+        return ["kafka", "postgres", "gcs", PRODUCER_API, STATUS_SERVICE, *self._workers, PROMETHEUS]
 
-    def _described(self, name: str, pid: int) -> dict[str, str | int | None]:
-        address = self._addresses.get(name)
+    def _described(self, name: str) -> dict[str, str | int | None]:
+        process, address = self._processes[name], self._addresses.get(name)
         metrics_url = f"{address}/metrics" if address else None
-        return {"name": name, "pid": pid, "metrics_url": metrics_url, "http_url": address}
+        return {
+            "name": name,
+            "pid": process.pid,
+            "restarts": process.restarts,
+            "metrics_url": metrics_url,
+            "http_url": address,
+        }
 
 
 def _first_fault(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -28,21 +28,24 @@ _NEEDED: Final = {
 }
 
 
-def run(*, port: int, data_dir: Path, workers: int) -> int:
+def run(*, port: int, data_dir: Path, workers: int, with_monitoring: bool) -> int:
     """Run a stack until it is told to stop and return the exit code: 0, 1 (a part failed), 2 (the user must act).
 
     `port` 0 picks a free one.
     """
     try:
         _check_installed()
+        from docfleet.stack import prometheus_server
         from docfleet.stack.data_dir import DataDir
         from docfleet.stack.stack import Stack, run_until_told
 
+        if with_monitoring:
+            prometheus_server.check_installed()
         folder = DataDir(data_dir)
         folder.lock()
         with _listener(port) as listener:
             _log_to(folder.log_path("docfleet"))
-            asyncio.run(run_until_told(Stack(folder, workers), listener))
+            asyncio.run(run_until_told(Stack(folder, workers, with_monitoring=with_monitoring), listener))
     except (CannotStart, StartFailed) as fault:
         sys.stderr.write(f"docfleet up: {fault}\n")
         return 2 if isinstance(fault, CannotStart) else 1

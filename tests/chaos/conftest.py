@@ -11,7 +11,7 @@ from benchmarks.chaos.system import System
 SETTINGS = {"DOCFLEET_SIMULATED_MODEL_SECONDS": "0.1"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stormy_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with system.running(tmp_path_factory.mktemp("chaos") / "data", settings=SETTINGS) as running:
         yield running

@@ -75,6 +75,7 @@ class Scene:
     dsn: str
     gcs: Gcs
     folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)  #: of every service, besides its settings
     key: str = field(default_factory=keys.new_key)
     services: list[Service] = field(default_factory=list)
 
@@ -93,7 +94,7 @@ class Scene:
         }
         argv = [sys.executable, "-m", module]
         log_path = self.folder / f"{name}.log"
-        process = spawn(Program(name, argv, inherited() | environment | servers), log_path)
+        process = spawn(Program(name, argv, inherited() | self.environment | environment | servers), log_path)
         self.services.append(Service(name, process, f"http://127.0.0.1:{port}", log_path))
         return self.services[-1]
 
@@ -102,9 +103,9 @@ class Scene:
         assert step in STEPS
         return self.start(module, f"{module}-{step}", fault_at=f"{step}:1", **settings)
 
-    def post(self, producer: Service, idempotency_key: str) -> str | None:
-        """Post a small document; None when there was no 202."""
-        headers = {"api-key": self.key, "Idempotency-Key": idempotency_key}
+    def post(self, producer: Service, idempotency_key: str, **more: str) -> str | None:
+        """Post a small document, with more headers if there are any; None when there was no 202."""
+        headers = {"api-key": self.key, "Idempotency-Key": idempotency_key} | more
         files = {"pdf_file": ("document", documents.pdf(pages=1))}
         data = {"categories": CATEGORIES}
         try:
@@ -146,9 +147,11 @@ class Scene:
 
 
 @contextmanager
-def scene(kafka: str, dsn: str, gcs: Gcs, folder: Path) -> Iterator[Scene]:
+def scene(
+    kafka: str, dsn: str, gcs: Gcs, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Scene]:
     """Give a scene without a service; whatever was started in it is killed at its end."""
-    opened = Scene(kafka, dsn, gcs, folder)
+    opened = Scene(kafka, dsn, gcs, folder, environment or {})
     keys.add(dsn, opened.key, name=f"chaos-{uuid.uuid4()}", quota_limit=10_000, rate_per_minute=None)
     try:
         yield opened

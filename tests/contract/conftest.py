@@ -3,25 +3,47 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.contract import images, manifests
+
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("producer_api", "classifier_worker", "status_service", "schemas", "docfleet")
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
-    """Return a wheel of the project, built from a copy so that no build folder is left in the project."""
+    """Return a wheel of the project, built from what the Dockerfile copies and nothing else.
+
+    By the setuptools of this environment, which the extra `test` has, instead of one that is fetched for it.
+    """
     source = tmp_path_factory.mktemp("source")
-    for name in PACKAGES:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    for name in images.COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copy(ROOT / name, source)
     target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(target), str(source)]
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target)]
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = target.glob("*.whl")
     return wheel
+
+
+@pytest.fixture(scope="session")
+def image_of(wheel, tmp_path_factory) -> Callable[[str], Path]:
+    """Return a function that gives the environment of an image, by its extra."""
+    return cache(lambda extra: images.install(wheel, extra, tmp_path_factory.mktemp(f"image-{extra}")))
+
+
+@pytest.fixture(scope="session")
+def builds() -> dict[str, manifests.Build]:
+    """Return what kustomize makes of every overlay and every combination of components, by a name that says which."""
+    if manifests.kubectl() is None:
+        pytest.skip("needs kubectl")
+    return manifests.build_all()

@@ -26,7 +26,7 @@ from docfleet.stopping import Deadline
 from schemas import codec, events
 from tests.events import requested
 from tests.share_state import done_below
-from tests.waiting import eventually_sync
+from tests.waiting import PATIENCE_SECONDS, eventually_sync
 
 PARTITIONS = 4
 
@@ -77,7 +77,7 @@ class Backend:
 
     def commits(self, partition: int, offset: int) -> None:
         """Wait until this offset is committed."""
-        assert eventually_sync(lambda: self.committed(partition) == offset, within=10)
+        assert eventually_sync(lambda: self.committed(partition) == offset)
 
 
 @contextmanager
@@ -129,7 +129,7 @@ class Member:
     def owns(self, count: int) -> bool:
         return len(self.handoff.partitions) == count
 
-    def get(self, within: float = 20.0) -> Delivery:
+    def get(self, within: float = PATIENCE_SECONDS) -> Delivery:
         delivery = self.consumer.receive(within)
         assert delivery is not None, "nothing was received"
         return delivery

@@ -34,8 +34,8 @@ def test_each_of_two_workers_has_a_share_of_the_jobs(kafka: str, unique: str) ->
     try:
         for worker in workers:
             worker.subscribe(list(counts))
-            eventually_sync(lambda: any(shares()), within=20)  # one after the other, as workers start
-        eventually_sync(are_all_given, within=30)
+            eventually_sync(lambda: any(shares()))  # one after the other, as workers start
+        eventually_sync(are_all_given)
         least = min(share[f"jobs-{unique}"] for share in shares())
         assert least >= topics.JOBS.partitions // 3
     finally:

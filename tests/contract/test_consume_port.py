@@ -84,7 +84,7 @@ def test_a_revoked_partition_is_never_committed_by_its_former_owner(backend: Bac
     with member(backend, drain_seconds=0) as one:
         held = [one.get() for _ in range(2 * PARTITIONS)]
         with member(backend, drain_seconds=0) as two:
-            eventually_sync(lambda: one.owns(2) and two.owns(2), within=30)
+            eventually_sync(lambda: one.owns(2) and two.owns(2))
             moved = two.partitions()
             again = [two.get() for _ in range(4)]
             assert {place(d) for d in again} == {(p, offset) for p in moved for offset in (0, 1)}
@@ -123,7 +123,7 @@ def test_a_rebalance_waits_for_started_jobs_and_drops_what_has_not_started(backe
                     one.consumer.ack(delivery)
 
             threading.Timer(2.0, finish).start()  # while the rebalance is under way
-            received = [two.get(40) for _ in range(2)]
+            received = [two.get() for _ in range(2)]
             assert time_of_ack, "a partition moved while its job was running"
             assert {place(d)[1] for d in received} == {1}, "a finished job was done again"
 
@@ -136,11 +136,11 @@ def test_a_lost_partition_is_forgotten_and_not_committed(backend: Backend) -> No
         first, _ = one.get(), one.get()
         one.handoff.may_turn.clear()
         with member(backend) as two:
-            again = two.get(40)
+            again = two.get()
             assert place(again) == (0, 0)
             one.consumer.ack(first)
             one.handoff.may_turn.set()
-            eventually_sync(lambda: not one.handoff._inflight.is_current(first.ticket), within=20)  # noqa: SLF001
+            eventually_sync(lambda: not one.handoff._inflight.is_current(first.ticket))  # noqa: SLF001
             two.consumer.ack(two.get())
             assert backend.committed(0) in (None, 0)
 
@@ -231,10 +231,10 @@ def test_a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back(ba
     with member(backend, bounds=Bounds(4, 1 << 30), drain_seconds=0) as one:
         held = [one.get() for _ in range(4)]  # the bound: everything is paused
         with member(backend, drain_seconds=0) as two:
-            eventually_sync(lambda: one.owns(2) and two.owns(2), within=30)
+            eventually_sync(lambda: one.owns(2) and two.owns(2))
             for delivery in held:
                 one.consumer.ack(delivery)
-        eventually_sync(lambda: one.owns(PARTITIONS), within=30)
+        eventually_sync(lambda: one.owns(PARTITIONS))
         for partition in range(PARTITIONS):
             backend.produce(partition, 1)
         last = set()

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from prometheus_client import REGISTRY
 
 from docfleet import metrics
 from docfleet.setting_names import KNOWN_VARIABLES
@@ -71,18 +70,17 @@ def test_known_variables_are_exactly_those_of_the_services(generator):
 
 
 def test_every_metric_has_a_line():
-    own = {
-        family.name + ("_total" if family.type == "counter" else "")
-        for family in REGISTRY.collect()
-        if family.name.startswith("docfleet_")
-    }
+    own = {entry.name for section in metrics.CATALOGUE for entry in section.entries}
     assert own
     assert own == first_cells(read("metrics.md"))
 
 
 def test_metrics_are_named_in_base_units_and_have_a_constant():
-    names = {metric._name for metric in vars(metrics).values() if hasattr(metric, "_labelnames")}
-    assert {name for name in names if re.search(r"_(ms|millis|kb|mb|minutes)(_|$)", name)} == set()
+    constants = [metric for metric in vars(metrics).values() if hasattr(metric, "_labelnames")]
+    entries = [entry for section in metrics.CATALOGUE for entry in section.entries]
+    assert [entry.metric for entry in entries] == constants
+    assert {entry.name for entry in entries if re.search(r"_(ms|millis|kb|mb|minutes)(_|$)", entry.name)} == set()
+    assert {entry.name for entry in entries if not entry.name.startswith("docfleet_")} == set()
 
 
 def test_every_error_code_has_a_line():

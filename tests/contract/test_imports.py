@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import schemas
 
 ROOT = Path(__file__).parents[2]
@@ -23,23 +21,22 @@ def test_every_wall_stands():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("module", "planted"),
-    [
-        ("status_service/planted.py", "import producer_api"),
-        ("docfleet/planted.py", "import status_service"),
-        ("producer_api/planted.py", "import torch"),
-        ("classifier_worker/core/planted.py", "import threading"),
-    ],
-)
-def test_a_hole_in_a_wall_is_found(tmp_path, module, planted):
+def test_a_hole_in_any_wall_is_found(tmp_path):
     for name in ("producer_api", "classifier_worker", "status_service", "docfleet", "schemas"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "bundles", ".*"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / module).write_text(f'"""Planted."""\n\n{planted}\n')
+    holes = [
+        ("status_service.planted", "producer_api"),
+        ("docfleet.planted", "status_service"),
+        ("producer_api.planted", "torch"),
+        ("classifier_worker.core.planted", "threading"),
+    ]
+    for module, imported in holes:
+        path = tmp_path / module.replace(".", "/")
+        path.with_suffix(".py").write_text(f'"""Planted."""\n\nimport {imported}\n')
     done = lint_imports(tmp_path)
     assert done.returncode == 1
-    assert "planted" in done.stdout
+    assert [hole for hole in holes if f"{hole[0]} -> {hole[1]}" not in done.stdout] == []
 
 
 def test_schemas_is_this_projects_package():

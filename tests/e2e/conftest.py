@@ -1,5 +1,6 @@
 """Fixtures only: one stack for all end-to-end tests, started when the first asks for it."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -8,9 +9,10 @@ import pytest
 from tests.e2e.running import RunningStack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    stack = RunningStack(tmp_path_factory.mktemp("stack") / "data")
+    options = ("--monitoring",) if shutil.which("prometheus") else ()
+    stack = RunningStack(tmp_path_factory.mktemp("stack") / "data", *options)
     stack.start()
     yield stack
     if stack.is_running:

@@ -23,20 +23,21 @@ _NOT_OURS = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "STORAGE_EMULATOR_HOST",
 class RunningStack:
     """One stack, which a test may stop and start again."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *options: str) -> None:
         self.data_dir = data_dir
+        self._options = options
         self.url = ""
         self.api_key = ""
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, *options: str) -> None:
+    def start(self) -> None:
         """Start it and return when it has printed its ready line."""
         environment = {name: text for name, text in os.environ.items() if name not in _NOT_OURS}
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         shown = self.data_dir.parent / "shown.log"
         with shown.open("a") as stderr:
             self._process = subprocess.Popen(
-                [*command(), "up", "--port", "0", "--data-dir", str(self.data_dir), *options],
+                [*command(), "up", "--port", "0", "--data-dir", str(self.data_dir), *self._options],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

@@ -117,6 +117,14 @@ def test_missing_extra_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert refused.stderr == "docfleet up: not installed: jgo; run: pip install 'docfleet[local]'\n"
 
 
+def test_missing_prometheus_is_told_in_one_sentence(tmp_path: Path) -> None:
+    refused = docfleet("up", "--monitoring", "--data-dir", str(tmp_path / "data"), PATH="")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "apt install --no-install-recommends prometheus" in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -125,6 +133,10 @@ def test_missing_extra_is_told_in_one_sentence(tmp_path: Path) -> None:
         ("classify", __file__, "--url", "http://127.0.0.1:9", "--api-key", "k"),
         ("classify", __file__, "-c", "x", "--none-of-these", "1.5", "--url", "http://127.0.0.1:9", "--api-key", "k"),
         ("up", "--workers", "-1"),
+        ("top", "--interval", "0"),
+        ("top", "--namespace", "docfleet"),
+        ("top", "--metrics", "127.0.0.1:8081"),
+        ("top", "--metrics", "http://127.0.0.1:9/metrics", "--prometheus", "http://127.0.0.1:9"),
         ("keys", "create"),
         ("keys", "list", "--data-dir", "/no/such/folder"),
     ],

@@ -12,7 +12,7 @@ from yarl import URL
 
 from docfleet.stack.front import Front
 from docfleet.stack.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -137,7 +137,7 @@ async def test_answer_arrives_piece_by_piece(services: Services, client: aiohttp
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b"first")
-        await asyncio.wait_for(first_was_read.wait(), 10)
+        await asyncio.wait_for(first_was_read.wait(), PATIENCE_SECONDS)
         await response.write(b"second")
         return response
 
@@ -178,7 +178,7 @@ async def test_upload_is_not_taken_faster_than_the_service_reads(services: Servi
         await asyncio.sleep(0.3)
     assert sent < total_bytes
     may_read.set()
-    await asyncio.wait_for(sending, 30)
+    await asyncio.wait_for(sending, PATIENCE_SECONDS)
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     assert json.loads(await reader.readexactly(len(b'{"size": 67108864}'))) == {"size": total_bytes}
@@ -204,10 +204,10 @@ async def test_service_sees_a_client_that_leaves_in_mid_upload(services: Service
         outcome = asyncio.get_running_loop().create_future()
         _, writer = await asyncio.open_connection("127.0.0.1", services.port)
         writer.write(f"POST /classify HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n3e8\r\n".encode() + bytes(1000) + b"\r\n")
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), PATIENCE_SECONDS)
         started.clear()
         writer.close()
-        assert await asyncio.wait_for(outcome, 10) in {"ConnectionResetError", "CancelledError"}
+        assert await asyncio.wait_for(outcome, PATIENCE_SECONDS) in {"ConnectionResetError", "CancelledError"}
 
 
 async def test_service_sees_a_client_that_leaves_while_it_waits(services: Services) -> None:
@@ -224,9 +224,9 @@ async def test_service_sees_a_client_that_leaves_while_it_waits(services: Servic
     services.status_service = wait
     _, writer = await asyncio.open_connection("127.0.0.1", services.port)
     writer.write(b"GET /classify/1?wait=60 HTTP/1.1\r\nHost: a\r\n\r\n")
-    await asyncio.wait_for(started.wait(), 10)
+    await asyncio.wait_for(started.wait(), PATIENCE_SECONDS)
     writer.close()
-    await asyncio.wait_for(ended.wait(), 10)
+    await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
 
 
 async def test_body_is_called_for_only_when_the_service_wants_it(services: Services) -> None:
@@ -242,15 +242,15 @@ async def test_body_is_called_for_only_when_the_service_wants_it(services: Servi
     services.producer_api = refuse
     reader, writer = await asyncio.open_connection("127.0.0.1", services.port)
     writer.write(request)
-    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 401")
+    assert (await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS)).startswith(b"HTTP/1.1 401")
     writer.close()
 
     services.producer_api = accept
     reader, writer = await asyncio.open_connection("127.0.0.1", services.port)
     writer.write(request)
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(b"body")
-    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)).startswith(b"HTTP/1.1 200")
     assert await reader.readexactly(4) == b"body"
     writer.close()
 
@@ -262,7 +262,7 @@ async def test_refusal_before_the_end_of_an_upload_reaches_the_client(services: 
     services.producer_api = refuse
     reader, writer = await asyncio.open_connection("127.0.0.1", services.port)
     writer.write(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n" + bytes(100_000))
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
     assert head.startswith(b"HTTP/1.1 413")
     assert await reader.readexactly(9) == b"too large"
     writer.close()
@@ -308,7 +308,7 @@ async def test_ready_means_both_services(services: Services, client: aiohttp.Cli
     async def not_ready(_request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response({"status": "not ready", "faults": {"kafka": "away"}}, status=503)
 
-    await eventually(status_of, within=5)
+    await eventually(status_of)
     assert await status_of() == 200
     services.status_service = not_ready
     assert await status_of() == 503

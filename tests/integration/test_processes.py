@@ -12,7 +12,7 @@ import pytest
 from docfleet.stack.data_dir import DataDir
 from docfleet.stack.processes import Program, Supervisor, spawn, stop
 from tests.e2e.running import is_alive
-from tests.waiting import eventually, eventually_sync
+from tests.waiting import PATIENCE_SECONDS, eventually, eventually_sync
 
 SLEEP = ["sleep", "600"]
 #: Says "deaf" when SIGTERM no longer reaches it.
@@ -83,7 +83,7 @@ def test_child_dies_with_its_parent(tmp_path: Path) -> None:
 
 def test_program_that_is_not_there_is_named_in_its_log(tmp_path: Path) -> None:
     process = spawn(Program("nothing", ["/no/such/program"]), tmp_path / "log")
-    assert process.wait(10) != 0
+    assert process.wait(PATIENCE_SECONDS) != 0
     assert "cannot start /no/such/program" in (tmp_path / "log").read_text()
 
 
@@ -97,7 +97,7 @@ async def test_leftovers_of_a_killed_run_are_ended_and_strangers_are_not(tmp_pat
     (tmp_path / "running.json").write_text(noted.replace(f'"{stranger.pid}": ', f'"{stranger.pid}": 1'))
 
     assert data_dir.end_leftovers() == 1
-    assert leftover.wait(5) == -signal.SIGTERM
+    assert leftover.wait(PATIENCE_SECONDS) == -signal.SIGTERM
     assert is_alive(stranger.pid)
     assert data_dir.end_leftovers() == 0
     stop(stranger, signal.SIGTERM, within_seconds=5)

@@ -2,6 +2,7 @@
 
 import asyncio
 import urllib.request
+from dataclasses import replace
 
 import psycopg
 from confluent_kafka import Consumer, Producer
@@ -10,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from docfleet.stack import kafka_server
 from schemas.topics import DLQ, TOPICS
 from tests.servers import Gcs
+from tests.waiting import eventually_sync
 
 
 def test_each_test_has_a_migrated_database_of_its_own(postgres: str) -> None:
@@ -37,6 +39,20 @@ def test_topics_of_the_catalogue_are_created_once(kafka: str, unique: str) -> No
     topics = AdminClient(config).list_topics(timeout=10).topics
     assert {topic.name for topic in TOPICS} == {name.removeprefix(unique) for name in topics if name.startswith(unique)}
     assert len(topics[unique + DLQ.name].partitions) == DLQ.partitions
+
+
+def test_partitions_grow_to_what_is_asked_for_and_never_shrink(kafka: str, unique: str) -> None:
+    config = {"bootstrap.servers": kafka}
+    topic = replace(DLQ, name=f"{DLQ.name}-{unique}")
+
+    def partitions() -> int:
+        return len(AdminClient(config).list_topics(topic.name, timeout=10).topics[topic.name].partitions)
+
+    kafka_server.create_topics(config, [topic])
+    kafka_server.raise_partitions(config, replace(topic, partitions=5))
+    eventually_sync(lambda: partitions() == 5)
+    kafka_server.raise_partitions(config, replace(topic, partitions=4))
+    assert partitions() == 5
 
 
 async def test_broker_serves_both_group_protocols(kafka: str, unique: str) -> None:

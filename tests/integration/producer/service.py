@@ -25,7 +25,7 @@ from schemas import codec
 from schemas.events import Event
 from schemas.topics import Topic
 from tests.servers import Gcs
-from tests.waiting import eventually_sync
+from tests.waiting import PATIENCE_SECONDS, eventually_sync
 
 PDF = b"%PDF-1.7\n" + b"not much of a document\n" * 10
 CATEGORIES = '[{"name": "Invoice"}, {"name": "Letter"}]'
@@ -169,7 +169,7 @@ def running(*, kafka: str, dsn: str, gcs: Gcs, folder: Path, **settings: Any) ->
         process = subprocess.Popen([sys.executable, "-m", "producer_api"], env=environment, stderr=log, stdout=log)
     producer = Producer(f"http://127.0.0.1:{port}", dsn, gcs, kafka, process, log_path)
     try:
-        eventually_sync(lambda: _is_live(producer.url), within=20)
+        eventually_sync(lambda: _is_live(producer.url))
         yield producer
     except BaseException:
         print(log_path.read_text()[-6000:])  # noqa: T201  # pytest shows it with the failure
@@ -185,11 +185,13 @@ def running(*, kafka: str, dsn: str, gcs: Gcs, folder: Path, **settings: Any) ->
 
 
 def _is_live(url: str) -> bool:
-    with urllib.request.urlopen(f"{url}/healthz/live", timeout=1) as answer:
+    with urllib.request.urlopen(f"{url}/healthz/live", timeout=5) as answer:
         return bool(answer.status == 200)
 
 
-async def events_of(kafka: str, topic: Topic, job_id: str, *, count: int = 1, within: float = 15.0) -> list[Any]:
+async def events_of(
+    kafka: str, topic: Topic, job_id: str, *, count: int = 1, within: float = PATIENCE_SECONDS
+) -> list[Any]:
     """Return the first `count` messages of a job as (event, headers, message); fails when they do not come."""
     return await asyncio.to_thread(_read_events, kafka, topic, job_id, count, within)
 

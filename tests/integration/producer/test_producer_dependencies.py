@@ -18,7 +18,7 @@ from tests.integration.producer import service
 from tests.integration.producer.conftest import Start
 from tests.integration.producer.service import PDF, Client, job_id_of
 from tests.proxy import Proxy, proxy
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 #: What a request may take whose neighbour never answers: a test fails after it.
 ANSWERED_WITHIN = 30
@@ -179,7 +179,7 @@ async def test_store_whose_disk_is_full_is_503_and_spends_nothing(start: Start, 
     server = spawn(program, tmp_path / "gcs.log")
     try:
         endpoint = gcs_server.endpoint_of(port)
-        gcs_server.create_bucket(endpoint, "full", within_seconds=20)
+        gcs_server.create_bucket(endpoint, "full", within_seconds=PATIENCE_SECONDS)
         with start(
             gcs=servers.Gcs(endpoint, "full"), object_timeout_seconds=1, upload_memory_bytes=100_000
         ) as producer:

@@ -78,7 +78,7 @@ async def test_request_that_died_with_its_process_frees_the_key_after_its_lease(
         async def accepted() -> bool:
             return (await survivor.post(Idempotency_Key="k")).status == 202
 
-        await eventually(accepted, within=10)
+        await eventually(accepted)
 
 
 async def test_lock_of_a_long_upload_is_renewed(start: Start) -> None:

@@ -10,7 +10,7 @@ from schemas.topics import EVENTS, JOBS
 from tests import servers
 from tests.integration.producer.conftest import Start
 from tests.integration.producer.service import Client, Producer, events_of, job_id_of
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 async def test_job_is_accepted_without_kafka_and_published_when_it_is_back(start: Start, kafka: str) -> None:
@@ -58,12 +58,12 @@ async def test_silent_job_is_published_again_and_fails_after_its_attempts(start:
         await eventually(lambda: producer.job(job_id)["published_at"])
         _everything_is_projected(producer)
         _a_worker_starts(producer, job_id)
-        messages = await events_of(producer.kafka, JOBS, job_id, count=2, within=30)
+        messages = await events_of(producer.kafka, JOBS, job_id, count=2)
         assert [event.attempt for event, _headers, _message in messages] == [1, 2]
         assert {(event.none_of_these, event.evidence) for event, _headers, _message in messages} == {(0.7, True)}
         await eventually(lambda: producer.job(job_id)["published_at"] == producer.job(job_id)["last_seen_at"])
         _a_worker_starts(producer, job_id)
-        [(failure, _headers, _message)] = await events_of(producer.kafka, EVENTS, job_id, within=30)
+        [(failure, _headers, _message)] = await events_of(producer.kafka, EVENTS, job_id)
         assert isinstance(failure, ClassificationFailed)
         assert failure.error_code == "ATTEMPTS_EXHAUSTED"
 
@@ -75,7 +75,7 @@ async def test_job_that_waits_in_a_backlog_is_left_alone(start: Start) -> None:
         await eventually(lambda: all(job["published_at"] for job in client.jobs()))
         _everything_is_projected(producer)
         _a_worker_starts(producer, silent)
-        await eventually(lambda: producer.job(silent)["attempt"] >= 2, within=30)
+        await eventually(lambda: producer.job(silent)["attempt"] >= 2)
         assert producer.job(waiting)["attempt"] == 1
 
 
@@ -107,7 +107,12 @@ async def test_sigterm_finishes_requests_and_exits_0(start: Start) -> None:
 def test_wrong_settings_are_all_named_and_exit_2() -> None:
     environment = {"DOCFLEET_FILE_URL_ALLOW": "10.0.0.0/99", "DOCFLEET_UPLOAD_MAX_BYTE": "7", "DOCFLEET_HTTP_PORT": "x"}
     done = subprocess.run(
-        [sys.executable, "-m", "producer_api"], env=environment, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "producer_api"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert done.returncode == 2
     for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", *environment):

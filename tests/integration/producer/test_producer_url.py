@@ -84,7 +84,7 @@ async def test_failed_fetch_ends_the_job_with_its_reason(
     async def told() -> bool:
         return client.producer.job(job_id)["published_at"] is not None
 
-    await eventually(told, within=30)
+    await eventually(told)
     failure = await failure_of(client.producer, job_id)
     assert failure.error_code == code
     assert reason in failure.error
@@ -93,7 +93,7 @@ async def test_failed_fetch_ends_the_job_with_its_reason(
 
 async def test_nobody_listening_fails_after_the_tries(client: Client) -> None:
     job_id = job_id_of(await post_url(client, "http://127.0.0.1:1/x.pdf"))
-    await eventually(lambda: client.producer.job(job_id)["published_at"], within=30)
+    await eventually(lambda: client.producer.job(job_id)["published_at"])
     failure = await failure_of(client.producer, job_id)
     assert (failure.error_code, client.producer.job(job_id)["fetch_attempts"]) == ("URL_UNREACHABLE", 4)
     assert "does not take a connection" in failure.error
@@ -104,7 +104,7 @@ async def test_name_that_resolves_to_a_private_address_is_not_connected_to(start
         client = producer.new_key()
         port = urlsplit(files.url).port
         job_id = job_id_of(await post_url(client, f"http://localhost:{port}/ok.pdf"))
-        await eventually(lambda: producer.job(job_id)["published_at"], within=20)
+        await eventually(lambda: producer.job(job_id)["published_at"])
         failure = await failure_of(producer, job_id)
         assert failure.error_code == "URL_NOT_ALLOWED"
         assert "localhost resolves to" in failure.error and "loopback" in failure.error
@@ -127,7 +127,7 @@ async def test_fetch_of_a_killed_process_is_taken_over(start: Start, files: File
         doomed.process.wait()
         doomed.execute("update jobs set file_url = %s where job_id = %s", f"{files.url}/ok.pdf", job_id)
     with start(file_url_allow="127.0.0.1") as heir:
-        await events_of(heir.kafka, JOBS, job_id, within=30)
+        await events_of(heir.kafka, JOBS, job_id)
         assert heir.job(job_id)["fetch_attempts"] == 2
 
 

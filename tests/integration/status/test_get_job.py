@@ -103,7 +103,7 @@ async def test_revoked_key_stops_working_and_a_new_one_works_at_once(service: Se
     async def is_refused() -> bool:
         return await status("new-key") == 401
 
-    await eventually(is_refused, within=5)
+    await eventually(is_refused)
     assert await status(KEY) == 404
 
 
@@ -166,8 +166,5 @@ async def test_requests_are_counted_by_route_and_never_by_job(service: Service, 
     await (await client.get(f"/classify/{job_id}")).read()
     async with client.get("/metrics") as answer:
         text = await answer.text()
-    assert (
-        'docfleet_http_requests_total{method="GET",route="/classify/{job_id}",service="status_service",status="404"}'
-        in text
-    )
+    assert 'docfleet_http_requests_total{method="GET",route="/classify/{job_id}",status="404"}' in text
     assert str(job_id) not in text

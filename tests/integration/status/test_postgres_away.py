@@ -17,7 +17,7 @@ from docfleet.stopping import Deadline
 from tests.events import completed, life, started
 from tests.integration.status import serving
 from tests.integration.status.place import Place
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 class Server:
@@ -33,7 +33,7 @@ class Server:
 
     def start(self) -> None:
         self._process = spawn(self._program, self._log)
-        postgres_server.wait_until_ready(self.dsn, within_seconds=30)
+        postgres_server.wait_until_ready(self.dsn, within_seconds=PATIENCE_SECONDS)
 
     def stop(self) -> None:
         stop(self._process, self._program.stop_signal, within_seconds=10)

@@ -18,7 +18,7 @@ from docfleet.stopping import Deadline
 from schemas import topics
 from tests.events import life
 from tests.integration.status.serving import KEY, add_key
-from tests.waiting import eventually_sync
+from tests.waiting import PATIENCE_SECONDS, eventually_sync
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def test_process_projects_answers_and_stops_in_order(environment: dict[str, str]
     publisher = Publisher(KafkaSettings.from_mapping(environment), source="tests")
     add_key(environment["DATABASE_URL"], KEY, "acme")
     with process(environment) as (running, url):
-        eventually_sync(lambda: requests.get(f"{url}/healthz/ready", timeout=5).status_code == 200, within=30)
+        eventually_sync(lambda: requests.get(f"{url}/healthz/ready", timeout=5).status_code == 200)
         for event in life(job_id):
             topic = next(topic for topic in topics_read() if type(event) in topic.event_types)
             publisher.publish(topic, event).result(20)
@@ -54,7 +54,7 @@ def test_process_projects_answers_and_stops_in_order(environment: dict[str, str]
         assert "docfleet_events_projected_total" in requests.get(f"{url}/metrics", timeout=5).text
         assert requests.get(f"{url}/healthz/live", timeout=5).status_code == 200
         running.send_signal(signal.SIGTERM)
-        _, log = running.communicate(timeout=25)
+        _, log = running.communicate(timeout=PATIENCE_SECONDS)
         assert running.returncode == 0, log
         assert [line for line in log.splitlines() if '"stopped"' in line and '"is_tidy": true' in line], log
     publisher.close(Deadline(5))

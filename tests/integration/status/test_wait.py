@@ -14,9 +14,9 @@ from tests.integration.status import serving
 from tests.integration.status.serving import KEY, Service
 from tests.waiting import eventually
 
-LONG = 30
+LONG = 60
 #: An answer within this was not given by the end of LONG.
-SOON = 10
+SOON = 40
 
 
 def waiters() -> float:
@@ -122,7 +122,7 @@ async def test_thousand_waiters_hold_no_connection_and_all_hear(service: Service
         async with client.get(f"/classify/{jobs[0]}") as answer:  # others are served meanwhile
             assert answer.status == 200
         service.project(*map(completed, jobs))
-        async with asyncio.timeout(SOON * 2):
+        async with asyncio.timeout(SOON):
             assert {body["status"] for body in await asyncio.gather(*asking)} == {"completed"}
     assert waiters() == 0
 
@@ -132,7 +132,7 @@ async def test_client_that_leaves_frees_its_waiter(service: Service, client: aio
     service.project(started(job_id))
     asking = await waiting(service, client, job_id, 60)
     asking.cancel()
-    await eventually(lambda: waiters() == 0, within=5)
+    await eventually(lambda: waiters() == 0)
 
 
 async def test_stop_answers_waiters_with_the_present_state(service: Service, client: aiohttp.ClientSession):

@@ -25,7 +25,7 @@ from docfleet.stopping import Deadline
 from schemas import codec, events, topics
 from tests.events import requested
 from tests.servers import Gcs
-from tests.waiting import eventually_sync
+from tests.waiting import PATIENCE_SECONDS, eventually_sync
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CATEGORIES = ("invoice", "scientific paper", "letter")
@@ -68,7 +68,7 @@ class EventLog:
         self.fresh()
         return [codec.decode(m.value()) for m in self.messages if m.key() == str(job_id).encode()]
 
-    def until(self, job_id: uuid.UUID, event_type: type[events.Event], *, within: float = 30.0) -> Any:
+    def until(self, job_id: uuid.UUID, event_type: type[events.Event], *, within: float = PATIENCE_SECONDS) -> Any:
         """Return the job's first event of this type."""
         return eventually_sync(
             lambda: next((event for event in self.of(job_id) if isinstance(event, event_type)), None), within=within
@@ -155,7 +155,7 @@ class WorkerProcess:
         except OSError:
             return 0, ""
 
-    def wait_ready(self, *, within: float = 90.0) -> "WorkerProcess":
+    def wait_ready(self, *, within: float = 180.0) -> "WorkerProcess":
         """Return when the worker is ready; fail at once when it died."""
 
         def is_ready() -> bool:

@@ -108,7 +108,7 @@ def test_started_and_progress_come_before_the_end_under_one_trace(
     def told() -> list[str]:
         return [e.progress for e in bench.log.of(job.job_id) if isinstance(e, events.ClassificationProgressed)]
 
-    eventually_sync(lambda: told() == wanted, within=10)
+    eventually_sync(lambda: told() == wanted)
     said = [m for m in bench.log.messages if m.key() == str(job.job_id).encode() and m.topic() == topics.EVENTS.name]
     assert [codec.header(m.headers(), "ce_type") for m in said] == [
         "docfleet.v1.ClassificationStarted",
@@ -158,7 +158,7 @@ def test_message_that_is_no_job_goes_to_the_dead_letters_as_it_is(
         bench.log.of(job.job_id)
         return next((m for m in bench.log.messages if m.topic() == topics.DLQ.name and m.key() == b"odd"), None)
 
-    letter = eventually_sync(dead, within=10)
+    letter = eventually_sync(dead)
     assert letter.value() == b"{not avro}"  # type: ignore[attr-defined]
     headers = dict(letter.headers())  # type: ignore[attr-defined]
     assert headers["mine"] == b"kept"

@@ -17,6 +17,7 @@ def test_store_that_stays_away_uses_up_the_attempts_then_dead_letters_and_fails(
     job = running.request(size_bytes=1000)
     bench.publish(job)
     quick = {"max_attempts": "2", "retry_base_seconds": "0.2", "object_timeout_seconds": "1"}
+    quick |= {"simulated_model_seconds": "0"}  # no document ever comes as far as the model
     with running.worker(away, tmp_path / "worker.log", **quick):
         failed = bench.log.until(job.job_id, events.ClassificationFailed)
     assert failed.error_code == ErrorCode.ATTEMPTS_EXHAUSTED

@@ -4,7 +4,7 @@ import numpy as np
 
 from classifier_worker.core.answer import Question
 from classifier_worker.core.page import Page
-from classifier_worker.models.choice import load_model
+from classifier_worker.models.choice import Meter, load_model
 from classifier_worker.models.simulated import SimulatedEngine
 from classifier_worker.settings import WorkerSettings
 
@@ -21,7 +21,7 @@ PAGE = Page(
 
 
 def scores(*names: str) -> dict[str, float]:
-    engine = SimulatedEngine(0.0)
+    engine = SimulatedEngine(0.0, lambda *times: None)
     engine.start()
     answer = engine.submit(PAGE, Question(names)).result(5)
     engine.close()
@@ -36,7 +36,7 @@ def test_answer_depends_on_page_and_names_alone() -> None:
 
 def test_every_result_says_that_the_model_is_simulated() -> None:
     environment = {"KAFKA_BOOTSTRAP_SERVERS": "nowhere:1", "DOCFLEET_SIMULATED_MODEL_SECONDS": "0.5"}
-    assert load_model(WorkerSettings.from_mapping(environment)).label == "simulated@1"
+    assert load_model(WorkerSettings.from_mapping(environment), Meter()).label == "simulated@1"
 
 
 def test_no_model_is_simulated_unless_it_is_asked_for() -> None:
