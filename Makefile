@@ -5,8 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 # Most tests wait for servers, so more run side by side than there are cores; make test ARGS=-n0 runs one after the other.
-# What comes first takes longest, so it is started first.
-SIDE_BY_SIDE := -n 3 --no-loadscope-reorder
+SIDE_BY_SIDE := -n 3 --durations=10
 
 .PHONY: up test
 

@@ -31,6 +31,7 @@ from classifier_worker.handoff import Delivery
 from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMessage, Teller
 from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
 from classifier_worker.reader.wire import ReadRequest
+from classifier_worker.stored_document import Objects, StoredDocument
 from docfleet import metrics, tracing
 from docfleet.fault_points import reached
 from schemas import events, topics
@@ -53,14 +54,6 @@ class Intake(Protocol):
 
     def release(self, delivery: Delivery) -> None:
         """Unfinished: somebody else's now."""
-
-
-class Objects(Protocol):
-    """Where documents lie."""
-
-    def read(self, name: str, start: int, end: int) -> bytes:
-        """Return a range of the object."""
-        ...
 
 
 class Reader(Protocol):
@@ -111,27 +104,6 @@ class JobRules:
 
 class _Interrupted(Exception):
     """The job should stop: this worker stops, or the job holds others back."""
-
-
-class StoredDocument:
-    """A job's document in the object store, read by ranges."""
-
-    def __init__(self, objects: Objects, name: str, size: int) -> None:
-        self._objects = objects
-        self._name = name
-        self.size = size
-        self.fetch_seconds = 0.0  #: spent in the store so far
-
-    def read(self, start: int, end: int) -> bytes:
-        """Return the bytes start..end, end excluded."""
-        before = time.monotonic()
-        try:
-            with tracing.span("fetch", "client", attributes={"docfleet.bytes": end - start}):
-                data = self._objects.read(self._name, start, end)
-        finally:
-            self.fetch_seconds += time.monotonic() - before
-        metrics.OBJECT_BYTES_READ.inc(len(data))
-        return data
 
 
 class JobRunner:

@@ -54,11 +54,8 @@ _subject: Final = ContextVar("subject", default=_NOTHING)
 @contextmanager
 def about(traceparent: str | None, job_id: uuid.UUID | None = None) -> Iterator[None]:
     """Make this the current trace and job of the body; without a job id the one before stays."""
-    token = _subject.set(_Subject(valid(traceparent), job_id or _subject.get().job_id))
-    try:
+    with _about(valid(traceparent), job_id):
         yield
-    finally:
-        _subject.reset(token)
 
 
 def current_traceparent() -> str | None:
@@ -75,6 +72,15 @@ def current_trace_id() -> str | None:
 def current_job_id() -> uuid.UUID | None:
     """Return the job that the running code is about, if it is about one."""
     return _subject.get().job_id
+
+
+@contextmanager
+def _about(valid_traceparent: str | None, job_id: uuid.UUID | None) -> Iterator[None]:
+    token = _subject.set(_Subject(valid_traceparent, job_id or _subject.get().job_id))
+    try:
+        yield
+    finally:
+        _subject.reset(token)
 
 
 def valid(traceparent: str | None) -> str | None:
@@ -175,10 +181,15 @@ def begin(
     at_ns: int | None = None,
 ) -> Span:
     """Return a span that has begun, now or at `at_ns`; the first of a new trace when `parent` is no trace context."""
-    parent = valid(parent)
+    return _begin(name, kind, valid(parent), attributes, at_ns)
+
+
+def _begin(
+    name: str, kind: Kind, valid_parent: str | None, attributes: Attributes | None, at_ns: int | None = None
+) -> Span:
     if _tracer is None:
-        return _Unrecorded(parent or new_trace())
-    return _tracer.begin(name, kind, parent, attributes, at_ns)
+        return _Unrecorded(valid_parent or new_trace())
+    return _tracer.begin(name, kind, valid_parent, attributes, at_ns)
 
 
 @contextmanager
@@ -191,8 +202,8 @@ def span(
     attributes: Attributes | None = None,
 ) -> Iterator[Span]:
     """Make the body a span, and that the current one; its parent is the current one where none is given."""
-    made = begin(name, kind, parent=parent or current_traceparent(), attributes=attributes)
-    with about(made.traceparent, job_id):
+    made = _begin(name, kind, valid(parent) if parent else current_traceparent(), attributes)
+    with _about(made.traceparent, job_id):
         try:
             yield made
         except BaseException as error:

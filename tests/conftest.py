@@ -18,7 +18,7 @@ import pytest
 from docfleet.stack import gcs_server, kafka_server
 from schemas.topics import TOPICS
 from tests import servers
-from tests.spreading import ByServers
+from tests.spreading import ByServers, longest_first
 
 #: How fast examples are made and tried says something of the machine, and nothing of the code.
 hypothesis.settings.register_profile("docfleet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -28,6 +28,11 @@ hypothesis.settings.load_profile("docfleet")
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
     return ByServers(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes
+        items.sort(key=longest_first)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from docfleet.stack.data_dir import STACK_FILE
 from docfleet.stack.ports import LOOPBACK, free_port
 from docfleet.stack.processes import Program, spawn, stop, tail
 
-_READY_SECONDS: Final = 120.0
+_READY_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 60.0
 _NOT_OURS: Final = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "STORAGE_EMULATOR_HOST", "DOCFLEET_BUCKET")
 

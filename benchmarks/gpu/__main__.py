@@ -115,7 +115,7 @@ def measure_one(arguments: argparse.Namespace, device: str) -> None:
     )
     measuring.tell("import_and_load_seconds", time.perf_counter() - began)
     pages = make_pages(8 if arguments.tiny else 64)
-    span = 1.0 if arguments.tiny else 6.0
+    span = 1.0 if arguments.tiny else 8.0
     steps: list[tuple[str, Callable[[], None]]] = [("start", measuring.start)]
     if arguments.way != "ready":
         steps += [

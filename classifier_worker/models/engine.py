@@ -41,14 +41,15 @@ class EngineSettings:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
-#: A GPU takes larger rounds in few static shapes, compiled before the engine is ready.
+#: A GPU takes larger rounds in few static shapes, compiled before the engine is ready. On an H200 (docs/benchmarks.md)
+#: a batch of 16 pages or 32 texts takes as long as one of 1, so it pads rather than splits, and has no shape of 1.
 GPU_SETTINGS: Final = EngineSettings(
     preparers=4,
     most_pages_at_once=64,
     encoder=EncoderSettings(
         is_compiled=True,
         is_bf16=True,
-        shapes=Shapes(image_rows=(1, 4, 16, 64), text_rows=(1, 8, 32, 128)),
+        shapes=Shapes(image_rows=(4, 16, 32, 64), text_rows=(8, 32, 64), text_tokens=(32, 128), least_full=0.25),
     ),
 )
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from docfleet.commands import top, top_sources
 
+    if options.namespace and not options.prometheus:
+        sys.stderr.write("docfleet top: --namespace goes with --prometheus\n")
+        return 2
     source: top_sources.Source
     if options.prometheus:
         source = top_sources.Prometheus(options.prometheus, options.namespace)

@@ -109,7 +109,7 @@ class Scene:
         files = {"pdf_file": ("document", documents.pdf(pages=1))}
         data = {"categories": CATEGORIES}
         try:
-            answer = requests.post(f"{producer.url}/classify", headers=headers, files=files, data=data, timeout=20)
+            answer = requests.post(f"{producer.url}/classify", headers=headers, files=files, data=data, timeout=60)
         except requests.RequestException:
             return None
         return str(answer.json()["job_id"]) if answer.status_code == 202 else None

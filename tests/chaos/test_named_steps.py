@@ -59,18 +59,18 @@ def fallen(opened: Scene) -> Fallen:
         "classifier_worker", RETRY_STEP, simulated_model_seconds="0.5", model_seconds="0.01"
     )
     producer = healthy[0]
-    eventually_sync(lambda: all(service.is_ready for service in healthy), within=90)
+    eventually_sync(lambda: all(service.is_ready for service in healthy), within=180)
     jobs = {}
     for step in PRODUCER_STEPS:
-        eventually_sync(lambda step=step: doomed[step].is_ready, within=60)  # type: ignore[misc]
+        eventually_sync(lambda step=step: doomed[step].is_ready, within=180)  # type: ignore[misc]
         opened.post(doomed[step], step)
-        jobs[step] = str(eventually_sync(lambda step=step: opened.post(producer, step), within=20))  # type: ignore[misc]
+        jobs[step] = str(eventually_sync(lambda step=step: opened.post(producer, step)))  # type: ignore[misc]
 
     def all_dead() -> bool:
         jobs[f"more {len(jobs)}"] = str(opened.post(producer, f"more {len(jobs)}"))
         return all(service.process.poll() is not None for service in doomed.values())
 
-    eventually_sync(all_dead, within=90, poll_seconds=0.05)
+    eventually_sync(all_dead, within=180, poll_seconds=0.05)
     return Fallen(opened, doomed, jobs)
 
 

@@ -104,7 +104,7 @@ class Watched(HandOff):
     most_jobs = 0
 
     def admit_due(self) -> None:
-        self.may_turn.wait(30)
+        self.may_turn.wait(2 * PATIENCE_SECONDS)
         super().admit_due()
         self.most_jobs = max(self.most_jobs, self.jobs)
 

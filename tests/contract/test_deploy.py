@@ -20,7 +20,11 @@ COMPOSED = {name: service for name, service in COMPOSE["services"].items() if "b
 def test_compose_variables_are_settings_that_the_service_accepts(name):
     service, settings = COMPOSED[name], SETTINGS[name.replace("_", "-")]
     accepted = settings.from_mapping(service["environment"])
-    assert set(service["environment"]) <= set(settings.variables().values())
+    standard = {variable for variable in service["environment"] if variable.startswith("OTEL_")}
+    assert set(service["environment"]) - standard <= set(settings.variables().values())
+    documented = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert all(f"| `{variable}` |" in documented for variable in standard)
+    assert bool(standard) == (name != "migrate")
     if name != "migrate":
         assert float(service["stop_grace_period"].removesuffix("s")) > accepted.stop_deadline_seconds
 
@@ -45,3 +49,9 @@ def test_dockerfile_copies_and_installs_what_the_project_has():
     assert IMAGES == {"api": "producer_api", "worker": "classifier_worker", "status": "status_service"}
     assert {*IMAGES, *COMMON_EXTRAS} <= set(EXTRAS)
     assert USER == "10001"
+
+
+def test_the_build_context_holds_what_the_dockerfile_copies():
+    ignore = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert "*" in ignore
+    assert {line.removeprefix("!") for line in ignore if line.startswith("!")} == set(COPIED)

@@ -13,7 +13,7 @@ from typing import Any
 
 from docfleet.stack.processes import tail
 
-_READY_SECONDS = 240.0
+_READY_SECONDS = 300.0
 _STOP_SECONDS = 60.0
 
 #: Variables that would send a test's stack to somebody else's servers.

@@ -134,6 +134,7 @@ def test_missing_prometheus_is_told_in_one_sentence(tmp_path: Path) -> None:
         ("classify", __file__, "-c", "x", "--none-of-these", "1.5", "--url", "http://127.0.0.1:9", "--api-key", "k"),
         ("up", "--workers", "-1"),
         ("top", "--interval", "0"),
+        ("top", "--namespace", "docfleet"),
         ("top", "--metrics", "127.0.0.1:8081"),
         ("top", "--metrics", "http://127.0.0.1:9/metrics", "--prometheus", "http://127.0.0.1:9"),
         ("keys", "create"),

@@ -1,6 +1,7 @@
 """The current trace and job, and what counts as a W3C trace context."""
 
 import asyncio
+import json
 import logging
 import sys
 import threading
@@ -8,7 +9,9 @@ import uuid
 
 import pytest
 
-from docfleet import tracing
+from classifier_worker.reader.slot import child_environment
+from docfleet import telemetry, tracing
+from docfleet.stack import services
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
@@ -108,3 +111,21 @@ def test_a_service_runs_without_traces_and_says_why_when_they_are_wanted(environ
         tracing.start("tests")
     assert not tracing.is_on()
     assert [record.getMessage() for record in caplog.records] == ([] if said is None else [said])
+
+
+def test_log_records_say_what_they_are_about():
+    line = telemetry._JsonFormatter("tests").format
+    with tracing.about(TRACEPARENT, JOB_ID):
+        told = json.loads(line(logging.makeLogRecord({"msg": "done"})))
+        other = json.loads(line(logging.makeLogRecord({"msg": "done", "job_id": "another"})))
+    assert (told["trace_id"], told["job_id"]) == (TRACE_ID, str(JOB_ID))
+    assert other["job_id"] == "another", "a record knows better than its surroundings"
+    assert not {"trace_id", "job_id"} & json.loads(line(logging.makeLogRecord({"msg": "done"}))).keys()
+
+
+def test_services_of_the_local_stack_get_opentelemetrys_variables_and_readers_do_not(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "key=secret")
+    neighbours = services.Neighbours("127.0.0.1:9092", "postgresql://", None, "docfleet")
+    for name in ("producer_api", "status_service", "classifier_worker-0"):
+        assert services.program(name, 8080, neighbours).environment["OTEL_EXPORTER_OTLP_HEADERS"] == "key=secret"
+    assert not [name for name in child_environment() if name.startswith("OTEL_")]

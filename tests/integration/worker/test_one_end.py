@@ -20,7 +20,7 @@ from docfleet.stopping import Deadline
 from schemas import codec, events, topics
 from schemas.errors import DocfleetError, ErrorCode
 from tests.integration.worker.running import EventLog, request
-from tests.waiting import eventually_sync
+from tests.waiting import PATIENCE_SECONDS, eventually_sync
 
 PLACE = (topics.JOBS.name, 0)
 RULES = JobRules(
@@ -70,12 +70,12 @@ def test_nothing_is_acknowledged_while_kafka_is_away_and_a_stop_hands_the_job_ba
     with running(f"127.0.0.1:{free_port()}", has_read.set) as (handoff, jobs, delivery):
         thread = threading.Thread(target=jobs.run, args=(delivery,))
         thread.start()
-        assert has_read.wait(10)
+        assert has_read.wait(PATIENCE_SECONDS)
         thread.join(2.5)  # longer than an event may wait for its broker
         assert thread.is_alive()
         assert handoff.advanced() == {PLACE: (0, frozenset())}
         jobs.abandon()
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
         assert handoff.jobs == 0
         assert handoff.is_holding_back, "the job waits to be done again"
@@ -87,7 +87,7 @@ def test_a_hung_job_goes_to_the_retry_topic_and_its_late_thread_tells_nothing(ka
 
     may_end = threading.Event()
     log = EventLog(kafka, EVENTS.name, RETRY.name)
-    with running(kafka, lambda: may_end.wait(30)) as (handoff, jobs, delivery):
+    with running(kafka, lambda: may_end.wait(2 * PATIENCE_SECONDS)) as (handoff, jobs, delivery):
         assert delivery.request is not None
         job_id = delivery.request.job_id
         thread = threading.Thread(target=jobs.run, args=(delivery,))
@@ -103,7 +103,7 @@ def test_a_hung_job_goes_to_the_retry_topic_and_its_late_thread_tells_nothing(ka
         assert (again.attempt, again.job_id) == (2, job_id)
         assert handoff.advanced() == {PLACE: (1, frozenset())}
         may_end.set()
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
         assert handoff.jobs == 0
         assert not handoff.is_holding_back

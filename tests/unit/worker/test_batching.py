@@ -24,6 +24,20 @@ def test_rows_that_are_nearly_full_are_padded_and_others_are_split() -> None:
     assert split_rows(20, (1, 2, 4, 8)) == [(8, 8), (8, 8), (4, 4)]
 
 
+@given(st.integers(1, 64), st.sampled_from([0.25, 0.5, 0.75]))
+def test_share_of_real_rows_is_as_told_where_there_is_a_smaller_size(count: int, least_full: float) -> None:
+    batches = split_rows(count, (4, 16, 64), least_full=least_full)
+    assert sum(taken for taken, _ in batches) == count
+    assert all(taken >= rows * least_full or rows == 4 for taken, rows in batches)
+
+
+def test_shapes_tell_how_full_a_batch_must_be() -> None:
+    willing = Shapes(image_rows=(4, 16), text_rows=(8, 32), text_tokens=(32,), least_full=0.25)
+    assert [batch.rows for batch in plan_images(5, willing)] == [16]
+    assert [batch.rows for batch in plan_texts([9] * 9, willing)] == [32]
+    assert [batch.rows for batch in plan_images(3, willing)] == [4]
+
+
 def test_fewer_parts_than_the_smallest_batch_are_padded_to_it() -> None:
     assert split_rows(1, (4, 8)) == [(1, 4)]
 
