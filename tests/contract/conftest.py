@@ -3,9 +3,10 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -36,9 +37,11 @@ def wheel(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def image_of(wheel, tmp_path_factory) -> Callable[[str], Path]:
-    """Return a function that gives the environment of an image, by its extra."""
-    return cache(lambda extra: images.install(wheel, extra, tmp_path_factory.mktemp(f"image-{extra}")))
+def image_of(wheel) -> Iterator[Callable[[str], Path]]:
+    """Return a function that gives the environment of an image, by its extra; a place where every user may look."""
+    with TemporaryDirectory(prefix="docfleet-images-") as place:
+        Path(place).chmod(0o755)
+        yield cache(lambda extra: images.install(wheel, extra, Path(place) / extra))
 
 
 @pytest.fixture(scope="session")

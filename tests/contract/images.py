@@ -10,15 +10,15 @@ import os
 import re
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import Distribution, distribution
-from importlib.util import cache_from_source
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -34,18 +34,6 @@ COPIED = [name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, 
 COMMON_EXTRAS = re.findall(r'pip install --no-cache-dir "\.\[\$\{EXTRA[^}]*\},(.+)\]"', DOCKERFILE)[0].split(",")
 USER, GROUP = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)[0]
 
-#: Arguments: the folder in place of /tmp, then the command. The one right that is left is to read: the interpreter
-#: may be in a folder of root's own.
-_CONFINED = f"""
-set -e
-mount -o remount,ro,bind /
-mount -t tmpfs -o uid={USER},gid={GROUP},mode=700 tmpfs "$1"
-cd "$1"
-shift
-exec setpriv --reuid {USER} --regid {GROUP} --clear-groups --no-new-privs --inh-caps=-all,+dac_read_search \
-  --ambient-caps=-all,+dac_read_search --bounding-set=-all,+dac_read_search "$@"
-"""
-
 
 def install(wheel: Path, extra: str, folder: Path) -> Path:
     """Make an environment below `folder` with the wheel and what its extra and the common ones ask for."""
@@ -57,8 +45,7 @@ def install(wheel: Path, extra: str, folder: Path) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     (packages,) = (environment / "lib").glob("python*/site-packages")
     (metadata,) = packages.glob("docfleet-*.dist-info")
-    for found in required_by(Distribution.at(metadata), (extra, *COMMON_EXTRAS)).values():
-        link(found, packages)
+    link(required_by(Distribution.at(metadata), (extra, *COMMON_EXTRAS)).values(), packages)
     return environment
 
 
@@ -81,19 +68,21 @@ def required_by(project: Distribution, extras: tuple[str, ...]) -> dict[str, Dis
     return found
 
 
-def link(found: Distribution, packages: Path) -> None:
-    """Link the distribution's files, and what is compiled of them; folders are made, since several may share one."""
-    for file in found.files or ():
-        if ".." in file.parts or "__pycache__" in file.parts:
+def link(distributions: Iterable[Distribution], packages: Path) -> None:
+    """Link what distributions hold into `packages`: folders as a whole, those that several share file by file."""
+    owners: dict[str, list[Distribution]] = {}
+    for found in distributions:
+        for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            owners.setdefault(top, []).append(found)
+    for top, (owner, *others) in owners.items():
+        if not others:
+            (packages / top).symlink_to(owner.locate_file(top))
             continue
-        there, here = Path(file.locate()), packages / file
-        pairs = [(there, here)]
-        if here.suffix == ".py":
-            pairs.append((Path(cache_from_source(str(there))), Path(cache_from_source(str(here)))))
-        for source, target in pairs:
-            if source.exists() and not target.exists():
+        for file in (file for found in (owner, *others) for file in found.files or () if file.parts[0] == top):
+            target = packages / file
+            if "__pycache__" not in file.parts and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(source)
+                target.symlink_to(file.locate())
 
 
 def confined(environment: Path, service: str, scratch: Path, command: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -105,7 +94,27 @@ def confined(environment: Path, service: str, scratch: Path, command: list[str])
     variables = {name: there.sub(lambda found: places[found[0]], text) for name, text in variables.items()}
     # programs that do not ask for HOME ask for TMPDIR, or take /tmp
     variables["TMPDIR"] = str(scratch)
-    return ["unshare", "--mount", "sh", "-c", _CONFINED, "sh", str(scratch), *command], variables
+    steps = ["set -e", "mount -o remount,ro,bind /", *_in_sight(Path(sys.base_prefix), Path(sys.prefix))]
+    steps += [f"mount -t tmpfs -o uid={USER},gid={GROUP},mode=700 tmpfs {scratch}", f"cd {scratch}"]
+    steps.append(f'exec setpriv --reuid {USER} --regid {GROUP} --clear-groups --no-new-privs --bounding-set=-all "$@"')
+    return ["unshare", "--mount", "sh", "-c", "\n".join(steps), "sh", *command], variables
+
+
+def _in_sight(*folders: Path) -> list[str]:
+    """Return shell commands that show folders to everyone which are in one that is its owner's alone, such as /root."""
+    steps: list[str] = []
+    behind: dict[Path, list[Path]] = {}
+    for folder in {folder.resolve() for folder in folders}:
+        hiding = next((parent for parent in reversed(folder.parents) if not parent.stat().st_mode & stat.S_IXOTH), None)
+        if hiding is not None:
+            behind.setdefault(hiding, []).append(folder)
+    for hiding, hidden in behind.items():
+        kept = [(shlex.quote(str(folder)), f"/mnt/{number}") for number, folder in enumerate(hidden)]
+        steps += ["mount -t tmpfs tmpfs /mnt", f"mkdir {' '.join(place for _, place in kept)}"]
+        steps += [f"mount --bind {folder} {place}" for folder, place in kept]
+        steps.append(f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(hiding))}")
+        steps += [f"mkdir -p {folder} && mount --bind {place} {folder}" for folder, place in kept]
+    return steps
 
 
 @contextmanager

@@ -51,10 +51,10 @@ def combinations() -> list[tuple[str, ...]]:
 
 def build_all() -> dict[str, Build]:
     """Return the objects of every combination, by the components' names, and of every overlay by its own name."""
-    with tempfile.TemporaryDirectory(dir=ROOT.parent) as scratch, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as pool:
         folders = {name: K8S / "overlays" / name for name in OVERLAYS}
         for number, chosen in enumerate(combinations()):
-            folders[" + ".join(("base", *chosen))] = _combination(Path(scratch) / str(number), chosen)
+            folders[" + ".join(("base", *chosen))] = _combination(Path(scratch).resolve() / str(number), chosen)
         return dict(zip(folders, pool.map(build, folders.values()), strict=True))
 
 

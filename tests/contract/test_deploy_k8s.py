@@ -1,6 +1,7 @@
 """Every overlay and combination of components is built, and its objects fit each other, the code and the guide."""
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ def kustomization(*folders: str) -> dict[str, Any]:
 def test_every_component_and_overlay_is_built(builds):
     assert {folder.name for folder in (K8S / "components").iterdir()} == set(COMPONENTS)
     assert {folder.name for folder in (K8S / "overlays").iterdir()} == set(OVERLAYS)
-    # four choices about documents (neither, fake, Google's) times the others
+    # three choices about documents (neither, fake, Google's own) times the others
     assert len(combinations()) == 3 * 2 ** (len(COMPONENTS) - 2)
     assert len(builds) == len(combinations()) + len(OVERLAYS)
 
@@ -213,3 +214,21 @@ def test_a_wrong_setting_is_found(literal, fault, builds):
     name, _, value = literal.partition("=")
     deployed.shared_settings(build)[name] = value
     assert any(fault in found for found in deployed_behaviour.wrong_settings(build))
+
+
+def test_the_guide_installs_operators_where_the_manifests_look_for_them(builds):
+    installed = dict(re.findall(r"helm install (\S+) (?:.|\n)*?--namespace (\S+) --create-namespace", deployed.GUIDE))
+    policies = [policy for build in builds.values() for policy in of_kind(build, "NetworkPolicy").values()]
+    assert set(re.findall(r"'kubernetes.io/metadata.name': '([^']+)'", str(policies))) <= set(installed.values())
+    triggers = of_kind(builds["gke"], "ScaledObject")["classifier-worker"]["spec"]["triggers"]
+    asked = {trigger["metadata"]["serverAddress"] for trigger in triggers if trigger["type"] == "prometheus"}
+    release = "kube-prometheus-stack"
+    assert asked == {f"http://{release}-prometheus.{installed[release]}.svc:9090"}
+
+
+def test_the_guide_names_what_there_is():
+    for folder in re.findall(r"-k (deploy/\S+)", deployed.GUIDE):
+        assert (K8S.parents[1] / folder / "kustomization.yaml").exists(), folder
+    assert set(re.findall(r"^\| `([a-z-]+)` \| .* \| .* \|$", deployed.GUIDE, re.MULTILINE)) == set(COMPONENTS)
+    tags = set(re.findall(r"(?:docfleet/[a-z-]+|\$IMAGE):([0-9.]+)", deployed.GUIDE))
+    assert tags == {deployed_fit.VERSION}

@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -39,15 +41,20 @@ for folder in (sys.prefix, "/", "."):
 """
 
 
-def run(image, service, scratch, command, **settings):
-    scratch.mkdir()
+@pytest.fixture
+def scratch(image_of):
+    """Return a folder that nobody hides from the image's user."""
+    with TemporaryDirectory(dir=image_of("status").parent) as folder:
+        yield Path(folder)
+
+
+def run(image, service, scratch, command):
     argv, variables = confined(image, service, scratch, command)
-    environment = {**variables, **AWAY, **settings}
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(argv, env=variables | AWAY, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_an_image_is_run_by_its_user_who_can_write_to_its_scratch_only(image_of, tmp_path):
-    done = run(image_of("status"), "status_service", tmp_path / "scratch", ["python", "-c", TRY_TO_WRITE])
+def test_an_image_is_run_by_its_user_who_can_write_to_its_scratch_only(image_of, scratch):
+    done = run(image_of("status"), "status_service", scratch, ["python", "-c", TRY_TO_WRITE])
     assert done.stdout.splitlines() == [
         "10001 10001",
         "Read-only file system",
@@ -57,9 +64,8 @@ def test_an_image_is_run_by_its_user_who_can_write_to_its_scratch_only(image_of,
 
 
 @pytest.mark.parametrize(("extra", "service"), IMAGES.items())
-def test_service_starts_without_its_neighbours_and_stops_when_told(extra, service, image_of, tmp_path):
-    port, scratch = free_port(), tmp_path / "scratch"
-    scratch.mkdir()
+def test_service_starts_without_its_neighbours_and_stops_when_told(extra, service, image_of, scratch):
+    port = free_port()
     settings = {**AWAY, "DOCFLEET_HTTP_HOST": "127.0.0.1", "DOCFLEET_HTTP_PORT": str(port)}
     with started(image_of(extra), service, scratch, settings) as process:
 
@@ -76,16 +82,16 @@ def test_service_starts_without_its_neighbours_and_stops_when_told(extra, servic
         assert process.wait(60) == 0, scratch.with_suffix(".log").read_text("utf-8")
 
 
-def test_migrate_runs_from_the_image_of_producer_api(image_of, tmp_path):
-    done = run(image_of("api"), "producer_api", tmp_path / "scratch", ["python", "-m", "docfleet.migrate"])
+def test_migrate_runs_from_the_image_of_producer_api(image_of, scratch):
+    done = run(image_of("api"), "producer_api", scratch, ["python", "-m", "docfleet.migrate"])
     assert done.returncode == 1
     assert "not prepared" in done.stderr
     assert "connection" in done.stderr
 
 
-def test_keys_are_made_in_a_pod_of_producer_api(image_of, tmp_path):
+def test_keys_are_made_in_a_pod_of_producer_api(image_of, scratch):
     command = ["docfleet", "keys", "create", "--name", "me", "--quota", "1000"]
-    done = run(image_of("api"), "producer_api", tmp_path / "scratch", command)
+    done = run(image_of("api"), "producer_api", scratch, command)
     assert done.returncode == 1, done.stderr
     assert "127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr
