@@ -8,11 +8,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from docfleet.commands import dlq_arguments, evaluate, top_arguments
-
-Number = TypeVar("Number", int, float)
+from docfleet.commands.numbers import number
 
 _DEFAULT_DATA_DIR: Final = Path(".docfleet")
 #: What `--none-of-these` means without a number, as `none_of_these=true` does.
@@ -148,33 +147,23 @@ def _refuse(command: str, error: Exception) -> int:
 
 
 def _port(text: str) -> int:
-    return _number(text, int, least=0, most=65535)
+    return number(text, int, least=0, most=65535)
 
 
 def _positive(text: str) -> int:
-    return _number(text, int, least=1, most=2**31 - 1)
+    return number(text, int, least=1, most=2**31 - 1)
 
 
 def _not_negative(text: str) -> int:
-    return _number(text, int, least=0, most=2**31 - 1)
+    return number(text, int, least=0, most=2**31 - 1)
 
 
 def _seconds(text: str) -> float:
-    return _number(text, float, least=0.001, most=86_400)
+    return number(text, float, least=0.001, most=86_400)
 
 
 def _share(text: str) -> float:
-    return _number(text, float, least=0.0, most=1.0)
-
-
-def _number(text: str, kind: type[Number], *, least: float, most: float) -> Number:
-    try:
-        number = kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
-    return number
+    return number(text, float, least=0.0, most=1.0)
 
 
 def _key_name(text: str) -> str:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-_LEAST_SECONDS: Final = 0.2
-_MOST_SECONDS: Final = 3600.0
+from docfleet.commands.numbers import number
+
 _URL: Final = re.compile(r"https?://[^/\s]+\S*")
 
 
@@ -41,13 +41,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text} is not from {_LEAST_SECONDS:g} to {_MOST_SECONDS:g}")
-    return seconds
+    return number(text, float, least=0.2, most=3600)
 
 
 def _url(text: str) -> str:
