@@ -248,7 +248,7 @@ def _program(process: Process) -> str | None:
 
 
 def _values(look: Look, name: str) -> Iterator[float]:
-    return (sample.value for process in look.processes for sample in process.samples if sample.name == name)
+    return (sample.value for sample in _samples(look, name))
 
 
 def _samples(look: Look, name: str) -> Iterator[Sample]:
