@@ -7,7 +7,6 @@ and keeps them in its cache.
 import fcntl
 import json
 import os
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from docfleet.stack.faults import StartFailed
+from docfleet.stack.patience import until_it_answers
 from docfleet.stack.ports import LOOPBACK
 from docfleet.stack.processes import Program, run
 from schemas.topics import Topic
@@ -108,18 +108,11 @@ def prepare(folder: Path, port: int, controller_port: int, overrides: Mapping[st
 
 def wait_until_ready(bootstrap_servers: str, *, within_seconds: float) -> None:
     """Return when the broker answers a metadata request; StartFailed if it does not. Blocks."""
-    deadline = time.monotonic() + within_seconds
-    while True:
-        # librdkafka backs off between connects: a fresh client asks at once
-        admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
-        try:
-            admin.list_topics(timeout=1)
-        except KafkaException as error:
-            if time.monotonic() > deadline:
-                raise StartFailed(f"Kafka did not answer within {within_seconds:.0f} s: {error}") from error
-            time.sleep(0.1)
-        else:
-            return
+
+    def ask() -> None:  # librdkafka backs off between connects: a fresh client asks at once
+        AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0}).list_topics(timeout=1)
+
+    until_it_answers(ask, "Kafka", unless=KafkaException, within_seconds=within_seconds)
 
 
 def create_topics(client_config: Mapping[str, str], topics: Iterable[Topic], *, prefix: str = "") -> None:

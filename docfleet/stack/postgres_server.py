@@ -10,7 +10,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ import psycopg
 from psycopg import sql
 
 from docfleet.stack.faults import StartFailed
+from docfleet.stack.patience import until_it_answers
 from docfleet.stack.ports import LOOPBACK
 from docfleet.stack.processes import Program, run
 
@@ -52,16 +52,12 @@ def dsn(folder: Path, port: int, database: str = "docfleet") -> str:
 
 def wait_until_ready(maintenance_dsn: str, *, within_seconds: float) -> None:
     """Return when the server answers; a StartFailed says what it said last. Blocks."""
-    deadline = time.monotonic() + within_seconds
-    while True:
-        try:
-            psycopg.connect(maintenance_dsn, connect_timeout=2).close()
-        except psycopg.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise StartFailed(f"PostgreSQL did not answer within {within_seconds:.0f} s: {error}") from error
-            time.sleep(0.05)
-        else:
-            return
+    until_it_answers(
+        lambda: psycopg.connect(maintenance_dsn, connect_timeout=2).close(),
+        "PostgreSQL",
+        unless=psycopg.OperationalError,
+        within_seconds=within_seconds,
+    )
 
 
 def create_database(maintenance_dsn: str, name: str, *, template: str = "template1") -> None:

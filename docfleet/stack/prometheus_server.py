@@ -1,13 +1,11 @@
 """A Prometheus server that watches the local stack, when the program `prometheus` is on the machine.
 
 It comes with no wheel, so it is looked for on the PATH; Debian's package has it. The recording and alert rules are
-those of `deploy/monitoring/rules`, which a wheel carries as data files.
+those of `deploy/monitoring/rules`, which is in the source tree and in no wheel.
 """
 
 import json
 import shutil
-import sysconfig
-import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Final
 import yaml
 
 from docfleet.stack.data_dir import write_atomically
-from docfleet.stack.faults import CannotStart, StartFailed
+from docfleet.stack.faults import CannotStart
+from docfleet.stack.patience import until_it_answers
 from docfleet.stack.ports import LOOPBACK
 from docfleet.stack.processes import Program
 
@@ -43,11 +42,8 @@ def check_installed() -> None:
 
 
 def rule_files() -> list[Path]:
-    """Return the recording and alert rules: those of the source tree, else those that the wheel brought; maybe none."""
-    in_tree = Path(__file__).parents[2] / "deploy" / "monitoring" / "rules"
-    installed = Path(sysconfig.get_path("data")) / "share" / "docfleet" / "rules"
-    folder = in_tree if in_tree.is_dir() else installed
-    return sorted(folder.glob("*.yml"))
+    """Return the recording and alert rules; none where docfleet does not run from its source tree."""
+    return sorted((Path(__file__).parents[2] / "deploy" / "monitoring" / "rules").glob("*.yml"))
 
 
 def prepare(folder: Path, port: int) -> Program:
@@ -85,13 +81,8 @@ def watch(folder: Path, addresses: Mapping[str, str]) -> None:
 
 def wait_until_ready(url: str, *, within_seconds: float) -> None:
     """Return when the server answers queries; StartFailed if it does not. Blocks."""
-    deadline = time.monotonic() + within_seconds
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/-/ready", timeout=5).close()  # noqa: S310  # our own server
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise StartFailed(f"Prometheus is not ready after {within_seconds:.0f} s: {error}") from error
-            time.sleep(0.1)
-        else:
-            return
+
+    def ask() -> None:
+        urllib.request.urlopen(f"{url}/-/ready", timeout=5).close()  # noqa: S310  # our own server
+
+    until_it_answers(ask, "Prometheus", unless=OSError, within_seconds=within_seconds)
