@@ -12,14 +12,11 @@ The exit code is 1 when the backlog adds more than `--aim` seconds to the slowes
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from benchmarks import backlog
-from benchmarks.chaos import system
 from benchmarks.running import Fleet
 from tests import documents
 
@@ -69,19 +66,14 @@ def main() -> int:
     parser.add_argument("--looks", type=int, default=20)
     parser.add_argument("--aim", type=float, default=5.0, help="seconds that a backlog may add to the slowest job")
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="docfleet-benchmark-") as folder,
-        system.running(Path(folder) / "data", workers=1, settings=SETTINGS) as running,
-    ):
-        stack = running.stack
-        fleet = Fleet(stack["url"], backlog.new_tenant(stack["postgres_dsn"], "single"), stack)
+    with backlog.fleet(SETTINGS) as fleet:
         look(fleet)  # the first job of a fleet meets cold caches
         idle = looks(fleet, options.looks)
-        backlog.put(stack, options.backlog, LETTER, CATEGORIES)
-        before = backlog.left(stack["postgres_dsn"])
+        backlog.put(fleet, options.backlog, LETTER, CATEGORIES)
+        before = backlog.left(fleet)
         began = time.monotonic()
         behind = looks(fleet, options.looks)
-        seconds, after = time.monotonic() - began, backlog.left(stack["postgres_dsn"])
+        seconds, after = time.monotonic() - began, backlog.left(fleet)
     print(line("nothing else to do", idle))
     print(line(f"behind {before} jobs", behind))
     print(f"meanwhile {(before - after) / seconds:.1f} jobs/s of the backlog ended; {after} were left")

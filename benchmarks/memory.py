@@ -12,7 +12,6 @@ last tenth, and their ratio. The exit code is 1 when one of docfleet's own proce
 import argparse
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import backlog
-from benchmarks.chaos import system
 from benchmarks.fairness import CATEGORIES, LETTER
 from benchmarks.running import Fleet, descendants
 
@@ -72,7 +70,7 @@ def watch(fleet: Fleet, jobs: int) -> list[tuple[int, dict[str, int]]]:
     looks: list[tuple[int, dict[str, int]]] = []
     began = told = time.monotonic()
     while not looks or looks[-1][0] < jobs:
-        looks.append((jobs - backlog.left(fleet.stack["postgres_dsn"]), look(fleet)))
+        looks.append((jobs - backlog.left(fleet), look(fleet)))
         if time.monotonic() - told >= _TELL_SECONDS:
             told = time.monotonic()
             print(f"{told - began:6.0f} s  {looks[-1][0]} of {jobs} ended", file=sys.stderr, flush=True)
@@ -105,13 +103,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=100_000)
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="docfleet-benchmark-") as folder,
-        system.running(Path(folder) / "data", workers=1, settings=SETTINGS) as running,
-    ):
-        stack = running.stack
-        fleet = Fleet(stack["url"], backlog.new_tenant(stack["postgres_dsn"], "trickle"), stack)
-        backlog.put(stack, options.jobs, LETTER, CATEGORIES)
+    with backlog.fleet(SETTINGS) as fleet:
+        backlog.put(fleet, options.jobs, LETTER, CATEGORIES)
         ended = threading.Event()
         with ThreadPoolExecutor(1) as posting:
             posted = posting.submit(trickle, fleet, ended)
