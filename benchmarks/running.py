@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,18 @@ def peak_bytes(pid: int) -> int:
 def descendants(pid: int) -> list[int]:
     """Return the processes below `pid`, those of its children included."""
     below = []
-    try:
-        found = " ".join(file.read_text("utf-8") for file in Path(f"/proc/{pid}/task").glob("*/children"))
-    except (FileNotFoundError, ProcessLookupError):  # it, or a thread of it, has just ended
-        return []
-    for child in map(int, found.split()):
+    for child in _children(pid):
         below += [child, *descendants(child)]
     return below
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        return []  # it has just ended
+    children: list[int] = []
+    for thread in threads:
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            children += map(int, (thread / "children").read_text("utf-8").split())
+    return children
