@@ -179,11 +179,11 @@ def main() -> int:
     mode.add_argument("--write", action="store_true", help="write them")
     mode.add_argument("--check", action="store_true", help="name the files that --write would change")
     is_check = parser.parse_args().check
-    stale = [path for path, text in files().items() if not path.exists() or path.read_text() != text]
+    stale = {path: text for path, text in files().items() if not path.exists() or path.read_text() != text}
     if not is_check:
-        for path in stale:
+        for path, text in stale.items():
             path.parent.mkdir(exist_ok=True)
-            path.write_text(files()[path])
+            path.write_text(text)
         return 0
     for path in stale:
         sys.stderr.write(f"stale: {path.name}; run `python deploy/monitoring/generate.py --write`\n")
