@@ -49,7 +49,7 @@ class Figures:
 
 
 def figures_of(outcome: Outcome, jobs: Jobs, day: Day) -> Figures:
-    """Return the figures; jobs that were never done count as waiting to the end."""
+    """Return the figures; waits are those of jobs that were done, and `undone` counts the others."""
     waits = outcome.waits
     is_done = ~np.isnan(waits)
     others = (jobs.tenant != jobs.dropper) & (jobs.arrives_at >= day.drop_at)

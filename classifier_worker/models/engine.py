@@ -27,7 +27,7 @@ from schemas.errors import DocfleetError, ErrorCode
 
 _STOPPING = "The worker is stopping."
 #: How finely it is told for what the engine waits.
-_WAIT_SECONDS = 0.25
+_WAIT_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
