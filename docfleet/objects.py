@@ -21,6 +21,7 @@ from google.auth import exceptions as auth_exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage  # type: ignore[attr-defined]
 from google.cloud.exceptions import NotFound
+from google.cloud.storage.exceptions import InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from docfleet.settings import ObjectSettings
@@ -198,6 +199,7 @@ def _translated(name: str) -> Iterator[None]:
         raise DocfleetError(ErrorCode.OBJECT_MISSING) from error
     except (
         google_exceptions.GoogleAPIError,
+        InvalidResponse,  # to a part of an upload: the library does not turn it into one of those above
         auth_exceptions.GoogleAuthError,
         requests.RequestException,
         ConnectionError,

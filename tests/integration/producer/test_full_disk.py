@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from docfleet.stack import kafka_server
+from docfleet.stack import gcs_server, kafka_server
 from docfleet.stack.ports import free_port
 from docfleet.stack.processes import spawn, stop
 from schemas.events import ClassificationRequested
 from schemas.topics import JOBS, TOPICS
 from tests import servers
 from tests.integration.producer.conftest import Start
-from tests.integration.producer.service import events_of, job_id_of
+from tests.integration.producer.service import PDF, events_of, job_id_of
 from tests.waiting import eventually
 
 _PIECE = b"\0" * 65_536
@@ -88,6 +88,23 @@ async def test_full_disk_of_postgres_is_503_and_keeps_neither_document_nor_quota
         await eventually(is_taken, within=30)
         assert accepted < {str(job["job_id"]) for job in client.jobs()}
         assert client.quota_used() == len(client.jobs())
+
+
+async def test_full_disk_of_the_store_is_503_and_spends_nothing(
+    start: Start, disk: Callable[[int], Disk], unique: str
+) -> None:
+    small = disk(8)
+    with servers.gcs_server_running(small.folder) as endpoint:
+        gcs_server.create_bucket(endpoint, unique, within_seconds=10)
+        with start(gcs=servers.Gcs(endpoint, unique), object_timeout_seconds=1.0) as producer:
+            client = producer.new_key()
+            small.fill()
+            answer = await client.post(file=PDF * 5000)
+            assert (answer.status, answer.error_code) == (503, "SERVICE_UNAVAILABLE")
+            assert client.has_left_nothing()
+            small.make_room()
+            job_id = job_id_of(await client.post(file=PDF * 5000))
+            assert producer.object_bytes(job_id) == PDF * 5000
 
 
 async def test_full_disk_of_kafka_lets_jobs_wait_until_there_is_room(start: Start, disk: Callable[[int], Disk]) -> None:
