@@ -49,9 +49,3 @@ def test_dockerfile_copies_and_installs_what_the_project_has():
     assert IMAGES == {"api": "producer_api", "worker": "classifier_worker", "status": "status_service"}
     assert {*IMAGES, *COMMON_EXTRAS} <= set(EXTRAS)
     assert USER == "10001"
-
-
-def test_the_build_context_holds_what_the_dockerfile_copies():
-    ignore = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    assert "*" in ignore
-    assert {line.removeprefix("!") for line in ignore if line.startswith("!")} == set(COPIED)
