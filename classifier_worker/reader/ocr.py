@@ -8,7 +8,7 @@ PP-OCR glues words ("THEUNITEDSTATESOFAMERICA"): match phrases also without thei
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ class Seen:
     lines: tuple[Line, ...] = ()
     quarter_turns: int = 0
     legibility: float = 1.0
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)  #: what reading took, which is nothing of what was seen
 
 
 def share_of(number: int) -> float:
