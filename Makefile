@@ -26,8 +26,7 @@ $(VENV)/bin/python:
 		{ rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 2; }
 
 # Editable, so that the code that runs is the code that stands here; made again when the dependencies change.
-# Python compiles what is imported when it is; to compile all of PyTorch beforehand takes as long as to fetch it.
 $(VENV)/installed-%: pyproject.toml | $(VENV)/bin/python
 	@echo "make: installing docfleet[$*] into $(VENV) (the first time this fetches PyTorch: some minutes)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[$*]'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -161,9 +161,11 @@ def start_child(*, memory_bytes: int, cpu_seconds: float) -> ReaderChild:
     os.unlink(stderr_name)  # noqa: PTH108
     try:
         with theirs:
-            command = [sys.executable, "-m", "classifier_worker.reader.child", str(theirs.fileno()), str(os.getpid())]
+            # -B: bytecode written under a child's limit of file sizes is cut short, and breaks every later import of it
+            command = [sys.executable, "-B", "-m", "classifier_worker.reader.child"]
+            numbers = (theirs.fileno(), os.getpid(), memory_bytes, int(cpu_seconds) + 1)
             process = subprocess.Popen(  # noqa: S603 - fixed words and numbers
-                [*command, str(memory_bytes), str(int(cpu_seconds) + 1)],
+                [*command, *map(str, numbers)],
                 env=child_environment(),
                 cwd=Path(__file__).parents[2],
                 pass_fds=[theirs.fileno()],

@@ -377,3 +377,9 @@ def _is_alive(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_children_write_no_bytecode_since_their_files_are_cut_short(pool: ReaderPool) -> None:
+    assert pool.pids
+    for pid in pool.pids:
+        assert b"-B" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
