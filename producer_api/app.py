@@ -17,6 +17,7 @@ from docfleet.objects import ObjectStore
 from docfleet.postgres import open_pool
 from docfleet.stopping import Deadline, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
+from docfleet.threads import in_thread
 from producer_api import docs_page
 from producer_api.addresses import Allowed
 from producer_api.admission import QUEUED, Admission, Leases
@@ -105,7 +106,8 @@ class Service:
         await _cancelled([publishing])
         left = await asyncio.to_thread(self.publisher.close, self.deadline)
         _log.info("stopped", extra={"action": "stop", "events_left_to_the_relay": left})
-        await asyncio.to_thread(self.offsets.close)
+        with suppress(TimeoutError):  # while Kafka is away, whoever asks it about offsets is not to be waited for
+            await asyncio.wait_for(in_thread(self.offsets.close), self.deadline.remaining())
         await self.pool.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.objects.close()

@@ -20,6 +20,7 @@ from confluent_kafka import KafkaException
 
 from docfleet import metrics
 from docfleet.objects import DOCUMENTS_PREFIX, job_id_in
+from docfleet.threads import in_thread
 from producer_api.document import Storage
 from producer_api.store import UNAVAILABLE, Store
 from producer_api.sweeper import Offsets, has_projector_read
@@ -105,7 +106,7 @@ class Reaper:
 
     async def _is_table_whole(self) -> bool:
         """Whether the projector has read what stands in the topics now; waits for it a while."""
-        ends = {topic: await asyncio.to_thread(self._offsets.ends_of, topic) for topic in (JOBS, EVENTS)}
+        ends = {topic: await in_thread(partial(self._offsets.ends_of, topic)) for topic in (JOBS, EVENTS)}
         for _ in range(_CATCH_UP_LOOKS):
             if all([await has_projector_read(self._store, topic, ends[topic]) for topic in ends]):
                 return True

@@ -7,6 +7,7 @@ writes the signs of life down, has read everything that was there at the sweep b
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -15,6 +16,7 @@ from docfleet import metrics, tracing
 from docfleet.kafka import client_config
 from docfleet.offsets import ANSWER_SECONDS, ends_of, is_read, watermarks_of
 from docfleet.settings import KafkaSettings
+from docfleet.threads import in_thread
 from producer_api.outbox import Outbox
 from producer_api.store import UNAVAILABLE, JobRow, Position, Store
 from schemas.errors import ERRORS, ErrorCode
@@ -26,7 +28,7 @@ _BATCH: Final = 500
 
 
 class Offsets:
-    """What Kafka says of offsets. Every call blocks; KafkaException when no broker answers.
+    """What Kafka says of offsets. Every call blocks for up to a minute; KafkaException when no broker answers.
 
     A consumer that never subscribes: it reads the workers' committed offsets without being a member of their group.
     (AdminClient.list_consumer_group_offsets of confluent-kafka 2.16 crashes the process while a coordinator loads.)
@@ -87,8 +89,8 @@ class Sweeper:
             await asyncio.sleep(self._interval_seconds)
 
     async def _look(self, max_attempts: int) -> None:
-        positions = await asyncio.to_thread(self._offsets.of_jobs)
-        before, self._ends_before = self._ends_before, await asyncio.to_thread(self._offsets.ends_of, EVENTS)
+        positions = await in_thread(self._offsets.of_jobs)
+        before, self._ends_before = self._ends_before, await in_thread(partial(self._offsets.ends_of, EVENTS))
         if before is None:
             return
         if not await has_projector_read(self._store, EVENTS, before):

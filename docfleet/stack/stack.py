@@ -25,8 +25,9 @@ from docfleet.stack.ports import LOOPBACK, Ports
 from docfleet.stack.processes import Program, Supervisor, tail
 from docfleet.stack.prometheus_server import PROMETHEUS
 from docfleet.stack.services import PRODUCER_API, STATUS_SERVICE, WORKER, Neighbours
-from docfleet.stack.steps import Steps, in_thread
+from docfleet.stack.steps import Steps
 from docfleet.stopping import Deadline, stop_requested
+from docfleet.threads import in_thread
 from schemas.topics import TOPICS
 
 _KEY_NAME: Final = "local"

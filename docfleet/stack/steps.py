@@ -3,12 +3,9 @@
 import asyncio
 import contextlib
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeVar
-
-Result = TypeVar("Result")
+from collections.abc import AsyncIterator
+from typing import Final
 
 #: A step that takes longer says so this often.
 _REMINDER_SECONDS: Final = 10.0
@@ -40,29 +37,3 @@ class Steps:
         while True:
             await asyncio.sleep(_REMINDER_SECONDS)
             self.say(text)
-
-
-async def in_thread(work: Callable[[], Result]) -> Result:
-    """Run blocking work beside the loop; unlike `asyncio.to_thread`, work that hangs does not keep Ctrl-C waiting."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
-
-    def finish(result: Result | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]  # None is a Result when there is no error
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as raised:  # handed on to whoever waits
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finish, result, error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await future
