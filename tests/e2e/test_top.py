@@ -10,6 +10,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unsiloed_sdk import UnsiloedClient
@@ -53,9 +54,15 @@ def test_text_shows_every_process_and_what_became_of_jobs(busy_stack: RunningSta
 def test_json_says_the_same_to_programs(busy_stack: RunningStack) -> None:
     running = busy_stack.description["processes"]
     urls = [process["metrics_url"] for process in running if process["name"] in SERVICES]
-    shown = docfleet("top", "--json", "--interval", "0.5", "--metrics", *urls)
-    assert shown.returncode == 0, shown.stderr
-    fleet = json.loads(shown.stdout)
+
+    def fleet_with_lag() -> dict[str, Any] | None:  # which a worker tells some seconds after it was given partitions
+        shown = docfleet("top", "--json", "--interval", "0.5", "--metrics", *urls)
+        assert shown.returncode == 0, shown.stderr
+        fleet: dict[str, Any] = json.loads(shown.stdout)
+        return fleet if "docfleet.jobs" in fleet["consumer_lag"] else None
+
+    fleet = eventually_sync(fleet_with_lag)
+    assert fleet is not None
     assert [process["program"] for process in fleet["processes"]] == [name.partition("-")[0] for name in SERVICES]
     assert [process["jobs_in_flight"] for process in fleet["processes"]] == [None, None, 0]
     assert all(process["is_up"] for process in fleet["processes"])
