@@ -111,6 +111,9 @@ class Publisher:
             | {
                 "enable.idempotence": True,
                 "acks": "all",
+                # With more, a new producer's first batch that is refused while a partition's leader changes counts as
+                # delivered once the batch after it is accepted, and is lost (confluent-kafka-go's issue 921).
+                "max.in.flight": 1,
                 "linger.ms": 2,
                 "compression.type": "lz4",
                 "message.timeout.ms": int(message_timeout_seconds * 1000),

@@ -56,7 +56,9 @@ def test_events_become_a_row(place: Place, group_protocol: str):
 def test_replay_from_the_beginning_changes_nothing(place: Place):
     said = some_lives()
     place.say([event for event in said if not isinstance(event, events.ClassificationProgressed)])
-    project_everything(place)  # signs of life lie on another topic, and one that is read before its job counts for nothing
+    project_everything(
+        place
+    )  # signs of life lie on another topic, and one that is read before its job counts for nothing
     place.say([event for event in said if isinstance(event, events.ClassificationProgressed)])
     before = project_everything(place)
     with psycopg.connect(place.dsn) as connection:
