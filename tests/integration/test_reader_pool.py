@@ -124,6 +124,22 @@ def test_scan_is_read_by_ocr_whichever_way_it_is_turned(pool: ReaderPool) -> Non
         assert page.lines[0].size > page.lines[1].size
 
 
+def test_times_say_what_ocr_took_and_leave_out_who_is_waited_for(pool: ReaderPool) -> None:
+    class Slow(Bytes):
+        def read(self, start: int, end: int) -> bytes:
+            time.sleep(1.0)
+            return super().read(start, end)
+
+    picture = documents.page_picture("DELIVERY NOTE\nTwelve boxes of paper", (700, 500))
+    began = time.monotonic()
+    document = pool.read(Slow(documents.scanned_pdf(picture)), ReadRequest())
+    took_seconds = time.monotonic() - began
+    page = first_page(document)
+    assert document.times.ocr == page.ocr_seconds > 0
+    assert document.times.read > 0
+    assert document.times.reader_wait + document.times.read + document.times.ocr <= took_seconds - 1.0
+
+
 def test_scan_without_ocr_has_no_text(pool: ReaderPool) -> None:
     page = first_page(pool.read(Bytes(documents.scanned_pdf()), ReadRequest(ocr=False)))
     assert (page.text, page.text_source) == ("", "none")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -111,6 +112,23 @@ def new_place(bootstrap_servers: str, dsn: str, unique: str) -> Place:
     kafka_server.create_topics({"bootstrap.servers": bootstrap_servers}, mine)
     publisher = Publisher(settings, source="tests")
     return Place(settings, dsn, f"status-{unique}", *mine, publisher)
+
+
+@contextmanager
+def row_held(dsn: str, job_id: uuid.UUID) -> Iterator[None]:
+    """Lock a row, so that whoever writes it waits in the middle of a transaction."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("select from jobs where job_id = %s for update", (job_id,))
+        yield
+
+
+def is_projector_waiting(dsn: str) -> bool:
+    query = (
+        "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        " and application_name = 'docfleet-projector'"
+    )
+    with psycopg.connect(dsn) as connection:
+        return bool(connection.execute(query).fetchall())
 
 
 def _end(consumer: Consumer, partition: TopicPartition) -> int:

@@ -4,7 +4,6 @@ import re
 import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -18,6 +17,7 @@ from docfleet.stopping import Deadline
 from schemas import events, topics
 from schemas.topics import EVENTS, STATUS_GROUP
 from tests.events import completed, started
+from tests.integration.status.place import is_projector_waiting, row_held
 from tests.integration.status.test_process import process
 from tests.waiting import eventually_sync
 
@@ -50,23 +50,6 @@ def rows_of(dsn: str) -> dict[uuid.UUID, dict[str, Any]]:
     with psycopg.connect(dsn, row_factory=dict_row) as connection:
         rows = connection.execute("select *, result::text as result from jobs").fetchall()
     return {row["job_id"]: row for row in rows}
-
-
-@contextmanager
-def row_held(dsn: str, job_id: uuid.UUID) -> Iterator[None]:
-    """Lock a row, so that whoever writes it waits in the middle of a transaction."""
-    with psycopg.connect(dsn) as connection:
-        connection.execute("select from jobs where job_id = %s for update", (job_id,))
-        yield
-
-
-def is_projector_waiting(dsn: str) -> bool:
-    query = (
-        "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-        " and application_name = 'docfleet-projector'"
-    )
-    with psycopg.connect(dsn) as connection:
-        return bool(connection.execute(query).fetchall())
 
 
 def partitions_assigned(url: str) -> float:

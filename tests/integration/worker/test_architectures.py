@@ -18,6 +18,7 @@ from classifier_worker.core.answer import Question
 from classifier_worker.core.batching import Batch, Shapes
 from classifier_worker.core.page import Page
 from classifier_worker.models.bundle import Bundle, load_bundle
+from classifier_worker.models.compiling import compile_blocks
 from classifier_worker.models.encoder import EncoderSettings
 from classifier_worker.models.engine import Engine, EngineSettings
 from classifier_worker.models.weights import InvalidBundle
@@ -269,3 +270,17 @@ def test_every_shape_has_run_before_the_engine_has_started(
     engine.close()
     assert {rows for rows, tokens in seen if not tokens} == set(SHAPES.image_rows)
     assert {tokens for _, tokens in seen if tokens} == set(SHAPES.text_tokens)
+
+
+@pytest.mark.parametrize(
+    ("model", "blocks"),
+    [
+        (torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)), 2),
+        (torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 8)), 0),
+        (torch.nn.Sequential(torch.nn.Linear(4, 4)), 0),
+        (torch.nn.Sequential(torch.nn.ReLU(), torch.nn.ReLU()), 0),
+    ],
+    ids=["equal", "of two sizes", "alone", "without weights"],
+)
+def test_only_blocks_of_one_kind_and_size_are_compiled_one_by_one(model: torch.nn.Module, blocks: int):
+    assert compile_blocks(model, "eager") == blocks

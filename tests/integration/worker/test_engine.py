@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from classifier_worker.reader.pages import open_document
 from classifier_worker.reader.wire import ReadRequest
 from schemas.errors import DocfleetError, ErrorCode
 from tests import documents
+from tests.waiting import eventually_sync
 
 NAMES = ("invoice", "scientific paper", "love letter", "Zollerklärung", "x" * 200)
 #: What the contract promises.
@@ -28,9 +30,32 @@ def bundle() -> Bundle:
     return load_bundle("default")
 
 
+class Heard:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, int, int]] = []
+        self.stages: Counter[str] = Counter()
+        self.seconds: defaultdict[bool, float] = defaultdict(float)
+
+    def on_batch(self, kind: str, size: int, capacity: int, seconds: float) -> None:
+        self.batches.append((kind, size, capacity))
+
+    def on_page(self, stage: str, seconds: float, *, ago: float = 0.0) -> None:
+        self.stages[stage] += 1
+
+    def on_turn(self, seconds: float, *, is_busy: bool) -> None:
+        self.seconds[is_busy] += seconds
+
+
 @pytest.fixture(scope="module")
-def engine(bundle: Bundle) -> Iterator[Engine]:
-    opened = Engine(bundle, settings=EngineSettings(threads=1))
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def engine(bundle: Bundle, heard: Heard) -> Iterator[Engine]:
+    opened = Engine(bundle, settings=EngineSettings(threads=1), observer=heard)
     opened.start()
     yield opened
     opened.close()
@@ -65,6 +90,19 @@ def ask(engine: Engine, page: Page, names: tuple[str, ...] = NAMES) -> dict[str,
 def test_obvious_pages_get_their_names(engine: Engine, pages: list[Page]) -> None:
     best = [max(answer, key=lambda name: answer[name]) for answer in (ask(engine, page) for page in pages[:3])]
     assert best == ["invoice", "scientific paper", "love letter"]
+
+
+def test_observer_hears_of_pages_batches_and_time(engine: Engine, heard: Heard, pages: list[Page]) -> None:
+    before = heard.stages.copy()
+    for page in pages[:2]:
+        ask(engine, page)
+    eventually_sync(lambda: heard.stages["model"] >= before["model"] + 2)
+    assert heard.stages - before == {"prepare": 2, "batch_wait": 2, "model": 2}
+    assert {kind for kind, _, _ in heard.batches} == {"look", "text", "names"}
+    assert all(0 < size <= capacity for _, size, capacity in heard.batches)
+    waited = heard.seconds[False]
+    eventually_sync(lambda: heard.seconds[False] > waited)  # a wait is told while it lasts
+    assert heard.seconds[True] > 0
 
 
 def test_order_of_the_names_changes_nothing(engine: Engine, pages: list[Page]) -> None:
