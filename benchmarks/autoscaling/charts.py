@@ -8,6 +8,7 @@ from benchmarks.autoscaling.load import HOUR
 from benchmarks.autoscaling.world import Outcome, Sample
 
 _WIDTH, _ROW, _LEFT, _TOP, _GAP = 760.0, 96.0, 60.0, 34.0, 30.0
+_PIXELS = 2  #: of one step of a line
 _STYLE = (
     "text{font:11px sans-serif;fill:#3d4653}.title{font-weight:600}.grid{stroke:#e1e5ea}"
     ".frame{fill:#fff;stroke:#c6ccd4}polyline{fill:none;stroke-width:1.4}"
@@ -104,16 +105,19 @@ def _steps(
     x: Callable[[float], float],
     y: Callable[[float], float],
 ) -> str:
-    """Return the points of a step line; where nothing changes there is none."""
+    """Return the points of a step line: the largest value within each few pixels, and none where nothing changes."""
+    largest: dict[int, float] = {}
+    for sample in samples:
+        pixel = round(x(sample.at) / _PIXELS) * _PIXELS
+        largest[pixel] = max(largest.get(pixel, 0.0), value(sample))
     points: list[str] = []
     last = ""
-    end = 0.0
-    for sample in samples:
-        level, end = f"{y(value(sample)):.1f}", x(sample.at)
+    for pixel, most in largest.items():
+        level = f"{y(most):.0f}"
         if level != last:
-            points += [f"{end:.1f},{last}"] * bool(last) + [f"{end:.1f},{level}"]
+            points += [f"{pixel},{last}"] * bool(last) + [f"{pixel},{level}"]
             last = level
-    return " ".join([*points, f"{end:.1f},{last}"])
+    return " ".join([*points, f"{max(largest)},{last}"])
 
 
 def _legend(curves: Sequence[Curve]) -> str:

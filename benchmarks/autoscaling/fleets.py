@@ -1,6 +1,6 @@
 """The fleets that are compared: ours as deploy/k8s says, two that are set up without much thought, and ours changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,15 +12,13 @@ from benchmarks.autoscaling.keda import SCALED_OBJECT, Fallback, ScaledObject, T
 from benchmarks.autoscaling.world import Fleet
 
 _K8S: Final = SCALED_OBJECT.parents[2]
-_OUTAGE: Final = (15.1 * 3600, 15.6 * 3600)  #: of all triggers, in the middle of the drop
+_OUTAGE: Final = (12.5 * 3600, 13.5 * 3600)  #: of all triggers, at the height of the day
 Change = Callable[[ScaledObject], ScaledObject]
 
 
 def ours() -> Fleet:
     """Return the fleet of the overlay gke: KEDA's component, its patches, and the two workers that stay (ha)."""
-    keda = read_scaled_object()
-    for patch in yaml.safe_load((_K8S / "overlays" / "gke" / "scaled-object.yaml").read_text(encoding="utf-8")):
-        keda = _patched(keda, patch["path"], patch["value"])
+    keda = read_scaled_object(patch=_K8S / "overlays" / "gke" / "scaled-object.yaml")
     partitions = _setting("DOCFLEET_JOBS_PARTITIONS", _K8S / "overlays" / "gke" / "kustomization.yaml")
     return Fleet(name="docfleet, overlay gke", partitions=partitions, floor=2, keda=keda)
 
@@ -46,19 +44,20 @@ def variants(fleet: Fleet) -> list[Fleet]:
         return keda
 
     changed = [
-        other("one worker for 50 jobs (lag, held back)", thresholds(50, 50, None)),
-        other("one worker for 1000 jobs", thresholds(1000, 1000, None)),
-        other("one worker for each minute of the oldest job", thresholds(None, None, 60)),
+        other(
+            "one worker for 50 jobs (lag, held back) and each minute of the oldest",
+            thresholds({"jobs": 50, "held-back": 50, "oldest-job": 60}),
+        ),
+        other("no trigger on arrivals", _without_arrivals),
         other("excludePersistentLag", _persistent),
-        other("the fleet shrinks as Kubernetes does by default", lambda keda: replace(keda, behavior=Behavior())),
+        other("it shrinks as Kubernetes does by default", lambda keda: replace(keda, behavior=Behavior())),
         other("no workers that stay", lambda keda: replace(keda, most=fleet.partitions), floor=0),
-        other("no workers that stay, cooldown 60 s", lambda keda: replace(keda, cooldown_seconds=60.0), floor=0),
         other("12 partitions", lambda keda: replace(keda, most=10), partitions=12),
         other("a tenant may have 1000 jobs in Kafka", same, tenant_jobs_in_flight=1000),
         other("nothing held back", same, tenant_jobs_in_flight=0),
-        other("half an hour without metrics", same, outage=_OUTAGE),
+        other("an hour without metrics", same, outage=_OUTAGE),
         other(
-            "the same, fallback static 2",
+            "an hour without metrics, fallback static 2",
             lambda keda: replace(keda, fallback=Fallback(4, 2)),
             outage=_OUTAGE,
         ),
@@ -66,35 +65,26 @@ def variants(fleet: Fleet) -> list[Fleet]:
     return [one for one in changed if replace(one, name=fleet.name) != fleet]
 
 
-def thresholds(jobs: float | None, held_back: float | None, oldest: float | None) -> Change:
-    """Return what gives triggers other thresholds; None leaves one as it is."""
-    told = {"jobs": jobs, "held-back": held_back, "oldest-job": oldest}
+def thresholds(told: Mapping[str, float]) -> Change:
+    """Return what gives triggers other thresholds, by kind."""
 
     def change(keda: ScaledObject) -> ScaledObject:
         return replace(
-            keda, triggers=tuple(replace(one, threshold=told[one.kind] or one.threshold) for one in keda.triggers)
+            keda,
+            triggers=tuple(replace(one, threshold=told.get(one.kind, one.threshold)) for one in keda.triggers),
         )
 
     return change
+
+
+def _without_arrivals(keda: ScaledObject) -> ScaledObject:
+    return replace(keda, triggers=tuple(one for one in keda.triggers if one.kind != "arrivals"))
 
 
 def _persistent(keda: ScaledObject) -> ScaledObject:
     return replace(
         keda, triggers=tuple(replace(one, excludes_persistent_lag=one.kind == "jobs") for one in keda.triggers)
     )
-
-
-def _patched(keda: ScaledObject, path: str, value: Any) -> ScaledObject:
-    """Return the settings after one JSON patch of the overlay; those of security change nothing here."""
-    match path.strip("/").split("/"):
-        case ["spec", "maxReplicaCount"]:
-            return replace(keda, most=value)
-        case ["spec", "cooldownPeriod"]:
-            return replace(keda, cooldown_seconds=float(value))
-        case ["spec", "triggers", _, "metadata", "sasl" | "tls"]:
-            return keda
-        case _:
-            raise ValueError(f"the simulation does not know what the overlay's patch of {path} means")
 
 
 def _setting(name: str, path: Path) -> int:

@@ -15,11 +15,13 @@ import yaml
 from benchmarks.autoscaling.hpa import Autoscaler, Behavior, Policy, Rules, per_pod
 
 SCALED_OBJECT: Final = Path(__file__).parents[2] / "deploy" / "k8s" / "components" / "keda" / "scaled-object.yaml"
+#: What triggers may look at, by the name they have in the file; arrivals are jobs a second over the last two minutes.
+KINDS: Final = ("jobs", "held-back", "oldest-job", "arrivals")
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """One trigger: `kind` is what it looks at (jobs, held-back or oldest-job)."""
+    """One trigger; `kind` is what it looks at, one of KINDS."""
 
     kind: str
     threshold: float
@@ -57,6 +59,7 @@ class Sight:
     lags: Sequence[int]
     held_back: int
     oldest_seconds: float
+    arrivals_per_second: float = 0.0  #: over the last two minutes
 
 
 class Keda:
@@ -107,10 +110,13 @@ class Keda:
         return max(told.replicas, replicas) if told.behavior == "currentReplicasIfHigher" else told.replicas
 
     def _value(self, trigger: Trigger, sight: Sight, *, is_activation: bool = False) -> float:
-        if trigger.kind == "held-back":
-            return sight.held_back
-        if trigger.kind == "oldest-job":
-            return sight.oldest_seconds
+        told = {
+            "held-back": sight.held_back,
+            "oldest-job": sight.oldest_seconds,
+            "arrivals": sight.arrivals_per_second,
+        }
+        if trigger.kind in told:
+            return told[trigger.kind]
         lags = list(sight.lags)
         if trigger.excludes_persistent_lag:
             previous = self._previous.get(trigger.kind)
@@ -122,12 +128,15 @@ class Keda:
         return min(sum(lags), len(lags) * trigger.threshold)
 
 
-def read_scaled_object(path: Path = SCALED_OBJECT) -> ScaledObject:
-    """Return the settings of a ScaledObject's file.
+def read_scaled_object(path: Path = SCALED_OBJECT, patch: Path | None = None) -> ScaledObject:
+    """Return the settings of a ScaledObject's file, after an overlay's JSON patch of it (RFC 6902, `replace` alone).
 
     The trigger for retries is left out, as no job of the simulation fails for a passing reason.
     """
-    spec: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for operation in yaml.safe_load(patch.read_text(encoding="utf-8")) if patch else ():
+        _replace(document, **operation)
+    spec = document["spec"]
     told = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     fallback = spec["fallback"]
     return ScaledObject(
@@ -141,8 +150,21 @@ def read_scaled_object(path: Path = SCALED_OBJECT) -> ScaledObject:
     )
 
 
+def _replace(document: Any, *, op: str, path: str, value: Any) -> None:
+    if op != "replace":
+        raise ValueError(f"the simulation does not know the operation {op!r} of a patch")
+    *way, last = (int(key) if key.isdigit() else key for key in path.strip("/").split("/"))
+    for key in way:
+        document = document[key]
+    if last not in (document if isinstance(document, dict) else range(len(document))):
+        raise ValueError(f"there is no {path} to replace")
+    document[last] = value
+
+
 def _trigger(told: dict[str, Any]) -> Trigger:
     data = told["metadata"]
+    if told["name"] not in KINDS:
+        raise ValueError(f"the simulation does not know what the trigger {told['name']!r} looks at")
     if told["type"] == "kafka":
         return Trigger(
             told["name"],

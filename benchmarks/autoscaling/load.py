@@ -19,7 +19,7 @@ class Day:
 
     seconds: float = DAY_SECONDS
     tenants: int = 20
-    peak_per_second: float = 12.0  #: jobs at the height of the day, spread over all tenants
+    peak_per_second: float = 40.0  #: jobs at the height of the day, spread over all tenants
     night_per_second: float = 1 / 900  #: before five in the morning and after eleven at night
     bursts: int = 16  #: a tenant sends a few thousand documents within minutes
     burst_jobs: tuple[int, int] = (500, 4000)

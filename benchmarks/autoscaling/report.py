@@ -1,6 +1,8 @@
 """What a day came to, as rows of a Markdown table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,24 @@ class Figures:
             str(self.rebalances),
         )
         return f"| {' | '.join(cells)} |"
+
+
+def mean_of(found: Sequence[Figures]) -> Figures:
+    """Return the mean of several days' figures, but the largest of the worst waits and of the fleets."""
+    first = found[0]
+    return Figures(
+        name=first.name,
+        gpu_hours=fmean(one.gpu_hours for one in found),
+        spot_hours=fmean(one.spot_hours for one in found),
+        p50=fmean(one.p50 for one in found),
+        p95=fmean(one.p95 for one in found),
+        p99=fmean(one.p99 for one in found),
+        worst=max(one.worst for one in found),
+        others_p95=fmean(one.others_p95 for one in found),
+        most_workers=max(one.most_workers for one in found),
+        rebalances=round(fmean(one.rebalances for one in found)),
+        undone=round(fmean(one.undone for one in found)),
+    )
 
 
 def figures_of(outcome: Outcome, jobs: Jobs, day: Day) -> Figures:

@@ -1,5 +1,6 @@
 """One day of one fleet: jobs arrive, tenants take turns, workers work, a controller decides; what came of it."""
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from benchmarks.autoscaling.keda import Keda, ScaledObject, Sight
 from benchmarks.autoscaling.load import Jobs
 from benchmarks.autoscaling.measured import ClusterFigures, WorkerFigures
 
+#: What Prometheus' rate of accepted jobs looks back over.
+RATE_SECONDS = 120.0
 #: How often the curves are drawn.
 SAMPLE_SECONDS = 60.0
 #: A day that is not done after so long beyond its end is stopped; what is unfinished is told.
@@ -161,6 +164,7 @@ class World:
             [partition.lag for partition in partitions],
             self._held_back,
             self._oldest_seconds,
+            (self._arrived - bisect_left(self._arrives_at, self.agenda.now - RATE_SECONDS)) / RATE_SECONDS,
         )
 
     def _uses(self) -> tuple[Sequence[float], int]:

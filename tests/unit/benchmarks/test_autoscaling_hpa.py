@@ -95,7 +95,7 @@ def test_fleet_without_metrics_keeps_its_size_unless_the_fallback_is_static(fall
 
 def test_our_settings_are_those_of_the_files_and_variants_differ_from_them() -> None:
     keda, fleet = read_scaled_object(), ours()
-    assert {trigger.kind for trigger in keda.triggers} == {"jobs", "held-back", "oldest-job"}
+    assert {trigger.kind for trigger in keda.triggers} == {"jobs", "held-back", "arrivals", "oldest-job"}
     assert not any(trigger.excludes_persistent_lag for trigger in keda.triggers)
     assert fleet.keda is not None
     assert fleet.keda.most + fleet.floor == fleet.partitions
