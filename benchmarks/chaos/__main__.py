@@ -1,4 +1,4 @@
-"""Kill parts of a local stack at random while it works, and count what must never happen.
+r"""Kill parts of a local stack at random while it works, and count what must never happen.
 
     python -m benchmarks.chaos [--jobs 10000] [--kill-every 5] [--seed N ...] [--rate 20] [--minutes 120] [--data DIR]
 
@@ -10,9 +10,11 @@ counted, each on a line, offences with their job ids. A seed gives the same sche
 process is hit is the machine's. The last line is `0 violated` and the exit code 0, or the number of offences and 1;
 then the data dir with all logs is kept.
 
-How long the jobs of a killed worker take to run elsewhere is only told of kills that nothing else disturbs:
+How long the jobs of a killed worker take to run elsewhere is only told of kills that nothing else disturbs, and of
+workers that have jobs in their hands:
 
-    python -m benchmarks.chaos --jobs 3000 --rate 5 --kill-every 30 --kill-only classifier_worker-0 classifier_worker-1
+    python -m benchmarks.chaos --jobs 900 --rate 3 --model-seconds 0.4 --kill-every 30 \
+        --kill-only classifier_worker-0 classifier_worker-1
 """
 
 import argparse
@@ -43,7 +45,8 @@ def one(options: argparse.Namespace, seed: int, folder: Path, within_seconds: fl
     else:
         faults = schedule.storm(seed, every_seconds=every, session_seconds=system.SESSION_SECONDS)
     print(f"seed {seed}: {options.jobs} jobs at {options.rate:g}/s, a fault every {options.kill_every:g} s", flush=True)
-    with system.running(folder) as running:
+    settings = {"DOCFLEET_SIMULATED_MODEL_SECONDS": f"{options.model_seconds:g}"}
+    with system.running(folder, settings=settings) as running:
         account = asyncio.run(run(running, plan, scheduled(faults), is_told=True))
     print(account, flush=True)
     return len(account.offences)
@@ -58,6 +61,7 @@ def main() -> int:
     parser.add_argument("--kill-only", nargs="+", choices=schedule.KILLABLE, metavar="NAME", help=only)
     parser.add_argument("--seed", type=int, nargs="+", default=[secrets.randbelow(1_000_000)])
     parser.add_argument("--rate", type=float, default=20.0, help="posts a second, at most")
+    parser.add_argument("--model-seconds", type=float, default=0.03, help="what the simulated model takes for a page")
     parser.add_argument("--settle", type=float, default=300.0, help="seconds that the system may need to come to rest")
     parser.add_argument("--minutes", type=float, default=120.0, help="most time for all seeds together")
     parser.add_argument("--data", type=Path, default=None, help="folder for the data dirs; default: a temporary one")

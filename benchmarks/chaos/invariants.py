@@ -8,7 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benchmarks.chaos.evidence import Left, Said, Watched, object_of
 from benchmarks.chaos.faults import Done
@@ -51,6 +51,13 @@ class Evidence:
     left: Left
 
 
+class Elsewhere(NamedTuple):
+    """The last of a killed worker's jobs to run elsewhere."""
+
+    seconds: float  #: since the SIGKILL
+    job_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What is measured besides."""
@@ -64,7 +71,7 @@ class Figures:
     repeated_after: Counter[str]  #: these by the first fault between the start before and the repetition
     most_starts: int
     repeated_ends: int  #: terminal events beyond the first of each job; harmless where they say the same
-    elsewhere_seconds: list[float]  #: from an undisturbed worker's SIGKILL to the last of its jobs running elsewhere
+    elsewhere: list[Elsewhere]  #: of each undisturbed SIGKILL of a worker with jobs
 
 
 def offences_of(evidence: Evidence) -> list[Offence]:
@@ -100,7 +107,7 @@ def figures_of(evidence: Evidence) -> Figures:
         repeated_after=Counter(_causes(told, done)),
         most_starts=max(starts.values(), default=0),
         repeated_ends=sum(ends.values()) - len(ends),
-        elsewhere_seconds=list(_elsewhere(told, done)),
+        elsewhere=sorted(_elsewhere(told, done)),
     )
 
 
@@ -194,22 +201,23 @@ def _slow_exits(done: Done) -> Iterator[Offence]:
             yield Offence("I8", "", f"{service} took {seconds:.1f} s to stop")
 
 
-def _elsewhere(told: Iterable[Said], done: Done) -> Iterator[float]:
-    """Return, for each SIGKILL of a worker with nothing else going on, when the last of its jobs ran again."""
+def _elsewhere(told: Iterable[Said], done: Done) -> Iterator[Elsewhere]:
+    """Return, for each SIGKILL of a worker with nothing else going on, which of its jobs ran again last."""
     lives: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for said in told:
         starts, ends = lives[said.job_id]
         (starts if isinstance(said.event, events.ClassificationStarted) else ends).append(said.at)
     for killed_at in done.worker_kills:
         again = []
-        for starts, ends in lives.values():
+        for job_id, (starts, ends) in lives.items():
             before = [at for at in starts if at < killed_at]
             after = [at for at in starts if at > killed_at]
             if before and after and not any(at < killed_at for at in ends):
-                again.append(min(after) - killed_at)
-        window = (killed_at - SESSION_SECONDS, killed_at + (max(again) if again else 0.0))
+                again.append(Elsewhere(min(after) - killed_at, job_id))
+        last = max(again, default=Elsewhere(0.0, ""))
+        window = (killed_at - SESSION_SECONDS, killed_at + last.seconds)
         if again and not any(begin < window[1] and end > window[0] for begin, end in done.disturbed):
-            yield max(again)
+            yield last
 
 
 def _causes(told: Iterable[Said], done: Done) -> Iterator[str]:

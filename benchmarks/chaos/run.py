@@ -119,12 +119,13 @@ def _lines(account: Account) -> list[str]:
     lines.append(f"starts repeated after: {_counted(figures.repeated_after)}")
     exits = sorted(seconds for _, seconds in evidence.done.exits)
     lines.append(f"{len(exits)} SIGTERMs of services, the slowest exit {exits[-1] if exits else 0.0:.1f} s")
-    elsewhere = sorted(figures.elsewhere_seconds)
     limit = SESSION_SECONDS + ELSEWHERE_SLACK_SECONDS
     lines.append(
-        f"from a worker's SIGKILL to its jobs elsewhere: {', '.join(f'{s:.1f}' for s in elsewhere) or 'not seen'} s"
+        f"from a worker's SIGKILL to its jobs elsewhere:"
+        f" {', '.join(f'{one.seconds:.1f}' for one in figures.elsewhere) or 'not seen'} s"
         f" (at most {limit:g}; undisturbed kills only)"
     )
+    lines += [f"           {one.job_id} after {one.seconds:.1f} s" for one in figures.elsewhere if one.seconds > limit]
     for invariant, sentence in INVARIANTS.items():
         offences = [offence for offence in account.offences if offence.invariant == invariant]
         lines.append(f"{invariant:10} {sentence}: {len(offences)} violated")
