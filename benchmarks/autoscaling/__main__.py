@@ -14,7 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.autoscaling.charts import BACKLOG, REPLICAS, draw
-from benchmarks.autoscaling.fleets import naive, ours, variants
+from benchmarks.autoscaling.fleets import naive, ours, variants, with_thresholds
+from benchmarks.autoscaling.keda import KINDS
 from benchmarks.autoscaling.load import Day, Jobs, make_jobs
 from benchmarks.autoscaling.measured import ClusterFigures, WorkerFigures, worker_figures
 from benchmarks.autoscaling.report import HEAD, Figures, figures_of, mean_of
@@ -35,6 +36,8 @@ def main() -> None:
     )
     parser.add_argument("--slow", type=float, help="share of documents that take 10 to 30 s to read")
     parser.add_argument("--load", type=float, help="seconds that a worker takes to be ready; else as measured")
+    thresholds = "others than those of the files, by trigger, such as jobs=200 arrivals=2.5"
+    parser.add_argument("--thresholds", nargs="+", type=_threshold, default=[], metavar="TRIGGER=X", help=thresholds)
     arguments = parser.parse_args()
     day = Day(peak_per_second=arguments.peak)
     cluster = ClusterFigures(node_seconds=arguments.node)
@@ -50,12 +53,23 @@ def main() -> None:
             f"seed {seed}: {len(jobs):,} jobs, {pages:.2f} pages each; a worker does {alone(worker, jobs):.1f} jobs/s"
         )
     print(", ".join(f"{name} {value:.4g}" for name, value in {**asdict(worker), **asdict(cluster)}.items()) + "\n")
-    outcomes = run([ours(), *naive()], day, days, worker, cluster)
+    fleet = with_thresholds(ours(), dict(arguments.thresholds))
+    outcomes = run([fleet, *naive()], day, days, worker, cluster)
     if arguments.variants:
         print("\nOurs with one thing changed:\n")
-        run(variants(ours()), day, days, worker, cluster)
+        run(variants(fleet), day, days, worker, cluster)
     if arguments.charts:
         write_charts(arguments.charts, outcomes)
+
+
+def _threshold(text: str) -> tuple[str, float]:
+    kind, _, value = text.partition("=")
+    if kind not in KINDS:
+        raise argparse.ArgumentTypeError(f"no trigger is called {kind!r}; there are {', '.join(KINDS)}")
+    try:
+        return kind, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TRIGGER=NUMBER") from None
 
 
 def alone(worker: WorkerFigures, jobs: Jobs) -> float:

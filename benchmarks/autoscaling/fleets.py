@@ -44,9 +44,9 @@ def variants(fleet: Fleet) -> list[Fleet]:
         return keda
 
     changed = [
-        other(
-            "one worker for 50 jobs (lag, held back) and each minute of the oldest",
-            thresholds({"jobs": 50, "held-back": 50, "oldest-job": 60}),
+        replace(
+            with_thresholds(fleet, {"jobs": 50, "held-back": 50, "oldest-job": 60}),
+            name="one worker for 50 jobs (lag, held back) and each minute of the oldest",
         ),
         other("no trigger on arrivals", _without_arrivals),
         other("excludePersistentLag", _persistent),
@@ -65,16 +65,11 @@ def variants(fleet: Fleet) -> list[Fleet]:
     return [one for one in changed if replace(one, name=fleet.name) != fleet]
 
 
-def thresholds(told: Mapping[str, float]) -> Change:
-    """Return what gives triggers other thresholds, by kind."""
-
-    def change(keda: ScaledObject) -> ScaledObject:
-        return replace(
-            keda,
-            triggers=tuple(replace(one, threshold=told.get(one.kind, one.threshold)) for one in keda.triggers),
-        )
-
-    return change
+def with_thresholds(fleet: Fleet, told: Mapping[str, float]) -> Fleet:
+    """Return `fleet` with other thresholds, by kind of trigger."""
+    assert fleet.keda is not None
+    triggers = tuple(replace(one, threshold=told.get(one.kind, one.threshold)) for one in fleet.keda.triggers)
+    return replace(fleet, keda=replace(fleet.keda, triggers=triggers))
 
 
 def _without_arrivals(keda: ScaledObject) -> ScaledObject:
