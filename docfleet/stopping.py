@@ -3,6 +3,10 @@
 import asyncio
 import signal
 import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+_CANCEL_AGAIN_SECONDS: Final = 2.0  #: what a task may take to tidy up
 
 
 class Deadline:
@@ -28,3 +32,16 @@ def stop_requested() -> asyncio.Event:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, requested.set)
     return requested
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until all have ended.
+
+    Once is not enough: psycopg raises the error of a connection that breaks while it is cancelled, in place of the
+    cancellation, and a loop that takes that for a passing fault goes on.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_SECONDS)

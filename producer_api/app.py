@@ -15,7 +15,7 @@ from docfleet.http import application, listen
 from docfleet.kafka import Publisher
 from docfleet.objects import ObjectStore
 from docfleet.postgres import open_pool
-from docfleet.stopping import Deadline, stop_requested
+from docfleet.stopping import Deadline, end_tasks, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from docfleet.threads import in_thread
 from producer_api import docs_page
@@ -101,9 +101,9 @@ class Service:
         publishing = asyncio.create_task(self._guarded(self.outbox.run()))
         loops = [asyncio.create_task(self._guarded(work)) for work in self._loops()]
         yield
-        await _cancelled(loops)
+        await end_tasks(loops)
         await self.outbox.drain(self.deadline)
-        await _cancelled([publishing])
+        await end_tasks([publishing])
         left = await asyncio.to_thread(self.publisher.close, self.deadline)
         _log.info("stopped", extra={"action": "stop", "events_left_to_the_relay": left})
         with suppress(TimeoutError):  # while Kafka is away, whoever asks it about offsets is not to be waited for
@@ -217,14 +217,6 @@ async def run(settings: ProducerSettings) -> int:
     await runner.cleanup()
     await asyncio.to_thread(tracing.stop, service.deadline)
     return 1 if service.has_died.is_set() else 0
-
-
-async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _first(*events: asyncio.Event) -> None:

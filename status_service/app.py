@@ -12,7 +12,7 @@ from docfleet import http, tracing
 from docfleet.api_keys import ApiKeys
 from docfleet.kafka import consumer_config, schema_ids
 from docfleet.postgres import open_pool
-from docfleet.stopping import Deadline, stop_requested
+from docfleet.stopping import Deadline, end_tasks, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from schemas.topics import STATUS_GROUP
 from status_service.census import Census
@@ -82,9 +82,7 @@ def intake(settings: StatusSettings) -> Intake:
 
 async def _close(runner: web.AppRunner, tasks: list[asyncio.Task[None]], pool: AsyncConnectionPool[Any]) -> None:
     await runner.cleanup()  # answers what was asked, then closes
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end_tasks(tasks)
     await pool.close()
 
 
