@@ -18,6 +18,7 @@ from docfleet.stopping import Deadline
 from schemas import codec, events, topics
 from schemas.topics import Topic
 from status_service.projector import Intake, Projector
+from tests.events import EPOCH
 
 PARTITIONS = 3
 
@@ -70,6 +71,18 @@ class Place:
         """Return every job, with its result as text."""
         with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
             return connection.execute("select *, result::text as result from jobs order by job_id").fetchall()
+
+    def queued(self, *, object_name: str | None = None, file_url: str | None = None) -> uuid.UUID:
+        """Make a job's row, as producer_api does, and return its id."""
+        job_id = uuid.uuid4()
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute(
+                "insert into jobs"
+                " (job_id, tenant_id, status, progress, created_at, last_seen_at, object_name, file_url)"
+                " values (%s, 'acme', 'queued', 'Waiting for a worker', %s, %s, %s, %s)",
+                (job_id, EPOCH, EPOCH, object_name, file_url),
+            )
+        return job_id
 
     def row(self, job_id: object) -> dict[str, Any]:
         return next((row for row in self.rows() if row["job_id"] == job_id), {})

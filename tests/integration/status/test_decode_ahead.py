@@ -18,7 +18,7 @@ from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas.topics import EVENTS, STATUS_GROUP
 from status_service import projector
-from tests.events import EPOCH, completed, failed, life, started
+from tests.events import completed, failed, life, started
 from tests.integration.status.place import Place, is_projector_waiting, row_held
 from tests.integration.status.test_process import process
 from tests.waiting import eventually_sync
@@ -39,24 +39,12 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def queued(place: Place) -> uuid.UUID:
-    """Make a job's row, as producer_api does, and return its id."""
-    job_id = uuid.uuid4()
-    with psycopg.connect(place.dsn) as connection:
-        connection.execute(
-            "insert into jobs (job_id, tenant_id, status, progress, created_at, last_seen_at)"
-            " values (%s, 'acme', 'queued', 'Waiting for a worker', %s, %s)",
-            (job_id, EPOCH, EPOCH),
-        )
-    return job_id
-
-
 def is_one_ahead(place: Place, prepared: list[int]) -> bool:
     return len(prepared) == 2 and is_projector_waiting(place.dsn)
 
 
 def test_batch_decoded_ahead_of_a_failed_write_is_written_after_it(place: Place, prepared: list[int]):
-    job_id = queued(place)
+    job_id = place.queued()
     place.say([started(job_id), completed(job_id), failed(job_id)])
     with place.projecting():
         with row_held(place.dsn, job_id):
@@ -77,7 +65,7 @@ def terminate_projector(place: Place) -> None:
 
 
 def test_batch_decoded_ahead_is_not_written_when_another_has_claimed_its_partition(place: Place, prepared: list[int]):
-    job_id = queued(place)
+    job_id = place.queued()
     place.say([started(job_id), completed(job_id)])
     with place.projecting() as running:
         with row_held(place.dsn, job_id):
@@ -109,7 +97,7 @@ def is_waiting(place: Place, statement: str) -> bool:
 
 @pytest.mark.usefixtures("prepared")
 def test_partitions_that_go_in_the_middle_of_a_backlog_are_handed_over_after_their_write(place: Place):
-    held = queued(place)
+    held = place.queued()
     place.say([started(held), *(event for _ in range(30) for event in life())])
     with place.projecting():
         with row_held(place.dsn, held):

@@ -54,12 +54,12 @@ def test_events_become_a_row(place: Place, group_protocol: str):
 
 
 def test_replay_from_the_beginning_changes_nothing(place: Place):
-    said = some_lives()
-    place.say([event for event in said if not isinstance(event, events.ClassificationProgressed)])
-    project_everything(
-        place
-    )  # signs of life lie on another topic, and one that is read before its job counts for nothing
-    place.say([event for event in said if isinstance(event, events.ClassificationProgressed)])
+    said, signs = [], []
+    for event in some_lives():
+        (signs if isinstance(event, events.ClassificationProgressed) else said).append(event)
+    place.say(said)
+    project_everything(place)  # signs of life lie on another topic, and count for nothing when read before their job
+    place.say(signs)
     before = project_everything(place)
     with psycopg.connect(place.dsn) as connection:
         connection.execute("update consumer_offsets set next_offset = 0")
@@ -134,13 +134,7 @@ def test_progress_moves_with_newer_signs_and_never_back(place: Place):
 
 
 def test_row_of_the_producer_is_kept_and_led_on(place: Place):
-    job_id = uuid.uuid4()
-    with psycopg.connect(place.dsn) as connection:
-        connection.execute(
-            "insert into jobs (job_id, tenant_id, status, progress, created_at, last_seen_at, object_name, file_url)"
-            " values (%s, 'acme', 'queued', 'Waiting for a worker', %s, %s, 'elsewhere', 'https://example.org/a.pdf')",
-            (job_id, EPOCH, EPOCH),
-        )
+    job_id = place.queued(object_name="elsewhere", file_url="https://example.org/a.pdf")
     place.say([requested(job_id)])
     assert project_everything(place)[0]["object_name"] == "elsewhere"
     place.say([started(job_id)])
