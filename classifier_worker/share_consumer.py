@@ -6,6 +6,8 @@ A preview: librdkafka 2.16 calls its share consumer that. What it lacks shapes t
   consumer and a thread of its own; a long job holds up its own member only.
 - `max.poll.records` is a wish: the broker gives whole batches of a producer. What cannot start within half the
   lock's time is released for others.
+- The broker gives a partition to some of the members. Where all of these are of one worker, what that worker releases
+  comes back to it, whoever else is idle.
 - There is no renewal of a lock. A job is stopped before its lock runs out, and tried again by the retry topic, counted
   as an attempt; a lock that ran out all the same is told by a metric and a line in the log.
 - The broker drops a record after so many deliveries. On its last one the message is published again first.

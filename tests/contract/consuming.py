@@ -81,11 +81,13 @@ class Backend:
 
 
 @contextmanager
-def topic_on(bootstrap_servers: str, group_protocol: str, unique: str) -> Iterator[Backend]:
-    """Make a topic of PARTITIONS partitions on a real broker, for a group that has it to itself."""
+def topic_on(
+    bootstrap_servers: str, group_protocol: str, unique: str, *, partitions: int = PARTITIONS
+) -> Iterator[Backend]:
+    """Make a topic on a real broker, for a group that has it to itself."""
     topic = f"jobs-{unique}"
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(10)
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
     opened = Backend(bootstrap_servers, group_protocol, topic, f"workers-{unique}")
     yield opened
     opened.close()
@@ -143,6 +145,7 @@ def member(
     drain_seconds: float = 5.0,
     head: HeadLimits | None = None,
     lock_seconds: float = 15.0,
+    share_members: int = 2 * PARTITIONS,
     **config: Any,
 ) -> Iterator[Member]:
     options = HandOffOptions(
@@ -155,7 +158,7 @@ def member(
     handoff.may_turn = threading.Event()
     handoff.may_turn.set()
     consumer = (
-        share_consumer(backend, handoff, lock_seconds)
+        share_consumer(backend, handoff, lock_seconds, share_members)
         if backend.is_share
         else group_consumer(backend, handoff, config, drain_seconds)
     )
@@ -178,13 +181,13 @@ def group_consumer(backend: Backend, handoff: Any, config: dict[str, Any], drain
     return JobConsumer(whole | config, [backend.topic], handoff, drain_seconds=drain_seconds)
 
 
-def share_consumer(backend: Backend, handoff: Any, lock_seconds: float) -> JobShareConsumer:
+def share_consumer(backend: Backend, handoff: Any, lock_seconds: float, members: int) -> JobShareConsumer:
     settings = settings_of(backend)
     return JobShareConsumer(
         ShareOptions(
             config=share_consumer_config(settings, group_id=backend.group, lock_seconds=lock_seconds),
             topics=[backend.topic],
-            members=2 * PARTITIONS,
+            members=members,
             terms=lambda: prepare(
                 client_config(settings),
                 backend.group,

@@ -1,6 +1,7 @@
 """What only share groups (KIP-932) have: locks that run out, deliveries that are counted, a group that went before."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -74,11 +75,17 @@ def test_a_lock_that_ran_out_is_told_and_a_later_ack_counts_for_nothing(backend:
         backend.commits(0, 1)
 
 
-def test_what_does_not_start_in_half_its_lock_is_left_to_others(backend: Backend) -> None:
-    backend.produce(0, 1, 1)  # one batch, which the broker gives out as a whole
+def test_what_does_not_start_in_half_its_lock_is_left_to_others(kafka: str, unique: str) -> None:
+    # One partition and one member each: the broker gives a partition to some members only, and those of a worker that
+    # is full would wait for its locks.
+    alone: dict[str, Any] = {"bounds": Bounds(1, 1 << 30), "lock_seconds": 12, "share_members": 1}
     left = told("released")
-    bounds = Bounds(1, 1 << 30)
-    with member(backend, bounds=bounds, lock_seconds=12) as one, member(backend, bounds=bounds, lock_seconds=12) as two:
+    with (
+        topic_on(kafka, "share", unique, partitions=1) as backend,
+        member(backend, **alone) as one,
+        member(backend, **alone) as two,
+    ):
+        backend.produce(0, 1, 1)  # one batch, which the broker gives out as a whole
         first = eventually_sync(lambda: one.consumer.receive(0.1) or two.consumer.receive(0.1))
         assert place(first) == (0, 0)
         other = two if one.handoff.jobs else one
