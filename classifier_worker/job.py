@@ -28,7 +28,7 @@ from classifier_worker.core.result import Asked, build_result
 from classifier_worker.core.retry import GiveUp, RetryPolicy, after_failure
 from classifier_worker.ending import Ending, TakenOver
 from classifier_worker.handoff import Delivery
-from classifier_worker.outcome import Events, EventTooLarge, HandedBack, JobMessage, Teller
+from classifier_worker.outcome import Events, HandedBack, JobMessage, MessageTooLarge, Teller
 from classifier_worker.reader.reading import OnPage, ReadCancelled, Source
 from classifier_worker.reader.wire import ReadRequest
 from classifier_worker.stored_document import Objects, StoredDocument
@@ -129,7 +129,7 @@ class JobRunner:
             delivery.ending.cancelled.set()
         try:
             with self._traced("process", delivery) as job:
-                self._settle(delivery, lambda: self._run(job))
+                self._settle(job, self._run)
         except TakenOver:
             return
         finally:
@@ -139,7 +139,7 @@ class JobRunner:
         """End a job whose own thread does not; TakenOver when that thread has begun to."""
         with self._traced("take over", delivery) as job:
             job.claim()
-            self._settle(delivery, lambda: self._end_overdue(job))
+            self._settle(job, self._end_overdue)
 
     @contextmanager
     def _traced(self, what: str, delivery: Delivery) -> Iterator[JobMessage]:
@@ -155,10 +155,11 @@ class JobRunner:
         ):
             yield JobMessage(delivery, span)
 
-    def _settle(self, delivery: Delivery, work: Callable[[], bool]) -> None:
+    def _settle(self, job: JobMessage, work: Callable[[JobMessage], bool]) -> None:
         """Do the work and ack the message, or reject it when the work says so; release it when there is no end."""
+        delivery = job.delivery
         try:
-            is_given_up = work()
+            is_given_up = self._to_an_end(job, work)
         except TakenOver:
             logger.info("a job ended too late", extra={"action": "job_overtaken", "ticket": delivery.ticket})
             raise
@@ -169,6 +170,14 @@ class JobRunner:
             logger.info("job handed back", extra={"action": "job_released", "ticket": delivery.ticket})
         else:
             (self._neighbours.intake.reject if is_given_up else self._neighbours.intake.ack)(delivery)
+
+    def _to_an_end(self, job: JobMessage, work: Callable[[JobMessage], bool]) -> bool:
+        """Do the work; a job of which Kafka does not take what is to be told fails."""
+        try:
+            return work(job)
+        except MessageTooLarge:  # the end is claimed
+            sentence = "The result, or the next attempt, is too large for a message."
+            return self._teller.give_up(job, GiveUp(ErrorCode.INTERNAL_ERROR, sentence, is_dead_letter=True))
 
     def _run(self, job: JobMessage) -> bool:
         """Do the job and return whether it ended as a dead letter."""
@@ -192,11 +201,8 @@ class JobRunner:
                 raise HandedBack from error
             job.claim()
             return self._end_overdue(job)
-        except (HandedBack, TakenOver, KafkaException):
+        except (HandedBack, TakenOver, MessageTooLarge, KafkaException):
             raise
-        except EventTooLarge:  # the end is claimed
-            failure = GiveUp(ErrorCode.INTERNAL_ERROR, "The result is too large for an event.", is_dead_letter=True)
-            return self._teller.give_up(job, failure)
         except DocfleetError as error:
             return self._fail(job, request, error)
         except Exception as error:

@@ -56,8 +56,8 @@ class HandedBack(Exception):
     """The job is given back unfinished, because this worker stops."""
 
 
-class EventTooLarge(Exception):
-    """An event that Kafka does not take, however often it is sent."""
+class MessageTooLarge(Exception):
+    """A message that Kafka does not take, however often it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,11 @@ class Teller:
         return decision.is_dead_letter
 
     def dead_letter(self, job: JobMessage, error_code: ErrorCode, sentence: str) -> None:
-        """Put the message, as it came, into the dead letter topic with where it was and what is wrong."""
+        """Put the message, as it came, into the dead letter topic with where it was and what is wrong.
+
+        A message that is too large to be sent on, such as one that was compressed by a client with other limits,
+        stays where it was: then only its job's id and what is wrong are sent.
+        """
         message, ticket = job.delivery.message, job.delivery.ticket
         told = {
             topics.DLQ_ERROR_CODE_HEADER: error_code,
@@ -143,9 +147,13 @@ class Teller:
             topics.DLQ_PARTITION_HEADER: str(ticket.partition[1]),
             topics.DLQ_OFFSET_HEADER: str(ticket.offset),
         }
-        headers = [*message.headers, *((name, text.encode()) for name, text in told.items())]
         with tracing.span(f"send {topics.DLQ.name}", "producer", attributes=tracing.messaging("send", topics.DLQ.name)):
-            self._deliver(lambda: self._channel.forward(topics.DLQ, message.key, message.value, headers))
+            try:
+                self._forward_dead(message.key, message.value, message.headers, told)
+            except MessageTooLarge:
+                told[topics.DLQ_ERROR_HEADER] += " The message is too large to be kept with this."
+                request = job.delivery.request
+                self._forward_dead(None if request is None else str(request.job_id).encode(), None, [], told)
         metrics.JOBS_DEAD_LETTERED.labels(error_code).inc(exemplar=job.exemplar)
 
     def tell(self, job: JobMessage, event: events.Event, *, outcome: str, error_code: str = "") -> None:
@@ -175,6 +183,12 @@ class Teller:
         """Send an event about the job without waiting for its delivery."""
         return self._channel.publish(topic, event, traceparent=job.span.traceparent, extra_headers=headers)
 
+    def _forward_dead(
+        self, key: bytes | None, value: bytes | None, headers: codec.Headers, told: dict[str, str]
+    ) -> None:
+        headers = [*headers, *((name, text.encode()) for name, text in told.items())]
+        self._deliver(lambda: self._channel.forward(topics.DLQ, key, value, headers))
+
     def _deliver(self, send: Callable[[], Future[Delivered]]) -> None:
         """Send until it is delivered or this worker stops; the message must not be acknowledged before."""
         while True:
@@ -186,7 +200,7 @@ class Teller:
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
                 if fault.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    raise EventTooLarge from error
+                    raise MessageTooLarge from error
                 if fault.fatal():
                     raise
                 logger.warning("event not delivered: %s", fault.str(), extra={"action": "delivery_failed"})

@@ -68,6 +68,19 @@ async def test_silent_job_is_published_again_and_fails_after_its_attempts(start:
         assert failure.error_code == "ATTEMPTS_EXHAUSTED"
 
 
+async def test_silent_worker_whose_clock_is_ahead_is_found_as_much_later(start: Start) -> None:
+    with start(sweep_after_seconds=0.5, sweep_interval_seconds=0.2) as producer:
+        client = producer.new_key()
+        ahead, right, behind = [job_id_of(await client.post()) for _ in range(3)]
+        await eventually(lambda: all(job["published_at"] for job in client.jobs()))
+        _everything_is_projected(producer)
+        _a_worker_starts(producer, ahead, clock_seconds=3600)
+        _a_worker_starts(producer, right)
+        _a_worker_starts(producer, behind, clock_seconds=-3600)
+        await eventually(lambda: producer.job(right)["attempt"] >= 2 and producer.job(behind)["attempt"] >= 2)
+        assert producer.job(ahead)["attempt"] == 1
+
+
 async def test_job_that_waits_in_a_backlog_is_left_alone(start: Start) -> None:
     with start(sweep_after_seconds=0.5, sweep_interval_seconds=0.2) as producer:
         client = producer.new_key()
@@ -120,11 +133,12 @@ def test_wrong_settings_are_all_named_and_exit_2() -> None:
     assert "Traceback" not in done.stderr
 
 
-def _a_worker_starts(producer: Producer, job_id: str) -> None:
-    """Do to the row what the projector does on ClassificationStarted."""
+def _a_worker_starts(producer: Producer, job_id: str, *, clock_seconds: float = 0.0) -> None:
+    """Do to the row what the projector does on ClassificationStarted of a worker whose clock is off by so much."""
     producer.execute(
-        "update jobs set status = 'processing', started_at = coalesce(started_at, now()), last_seen_at = now()"
-        " where job_id = %s",
+        "update jobs set status = 'processing', started_at = coalesce(started_at, now()),"
+        " last_seen_at = greatest(last_seen_at, now() + make_interval(secs => %s)) where job_id = %s",
+        clock_seconds,
         job_id,
     )
 

@@ -117,6 +117,18 @@ def test_terminal_row_keeps_what_it_says_whatever_comes_later(place: Place):
     assert project_everything(place) == before
 
 
+def test_clocks_that_disagree_turn_no_state_back_and_change_no_end(place: Place):
+    """What comes later in a topic counts as later, whatever time its writer says it is."""
+    job_id = uuid.uuid4()
+    place.say([requested(job_id), started(job_id, -600)])
+    assert project_everything(place)[0]["status"] == "processing"
+    place.say([completed(job_id, -900)])
+    [ended] = project_everything(place)
+    assert (ended["status"], ended["started_at"], ended["finished_at"]) == ("completed", at(-600), at(-900))
+    place.say([started(job_id, -3600, attempt=2), failed(job_id, -1800, attempt=2), progressed(job_id, 3600)])
+    assert project_everything(place) == [ended | {"attempt": 2}]
+
+
 def test_first_attempts_start_stays_and_the_last_attempts_number(place: Place):
     job_id = uuid.uuid4()
     place.say([requested(job_id), started(job_id, 1), progressed(job_id, 2), started(job_id, 7, attempt=2)])

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -74,6 +74,15 @@ class EventLog:
             lambda: next((event for event in self.of(job_id) if isinstance(event, event_type)), None), within=within
         )
 
+    def dead_letter(self, is_meant: Callable[[Any], bool]) -> Any:
+        """Return the first message of the dead letter topic that is meant."""
+
+        def found() -> list[Any]:
+            self.fresh()
+            return [message for message in self.messages if message.topic() == topics.DLQ.name and is_meant(message)]
+
+        return eventually_sync(found)[0]
+
 
 @dataclass
 class Bench:
@@ -117,6 +126,16 @@ def bench(kafka: str, gcs: Gcs, *, is_frugal: bool = True) -> Iterator[Bench]:
         log.close()
         publisher.close(Deadline(5))
         store.close()
+
+
+def committed(kafka: str, partition: int) -> int:
+    """Return up to which offset the workers have committed a partition of docfleet.jobs; negative for nowhere."""
+    group = Consumer({"bootstrap.servers": kafka, "group.id": topics.WORKER_GROUP})
+    try:
+        [place] = group.committed([TopicPartition(topics.JOBS.name, partition)], timeout=10)
+    finally:
+        group.close()
+    return place.offset
 
 
 def count_as_done(kafka: str) -> None:

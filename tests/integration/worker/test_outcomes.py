@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from PIL import Image
 
 from schemas import codec, events, topics
@@ -154,16 +155,37 @@ def test_message_that_is_no_job_goes_to_the_dead_letters_as_it_is(
     job = bench.post(documents.pdf(pages=1))  # the next job runs as if nothing had happened
     bench.log.until(job.job_id, events.ClassificationCompleted)
 
-    def dead() -> object:
-        bench.log.of(job.job_id)
-        return next((m for m in bench.log.messages if m.topic() == topics.DLQ.name and m.key() == b"odd"), None)
-
-    letter = eventually_sync(dead)
-    assert letter.value() == b"{not avro}"  # type: ignore[attr-defined]
-    headers = dict(letter.headers())  # type: ignore[attr-defined]
+    letter = bench.log.dead_letter(lambda message: message.key() == b"odd")
+    assert letter.value() == b"{not avro}"
+    headers = dict(letter.headers())
     assert headers["mine"] == b"kept"
     assert headers[topics.DLQ_TOPIC_HEADER] == topics.JOBS.name.encode()
     assert b"unknown framing" in headers[topics.DLQ_ERROR_HEADER]
+
+
+def test_message_too_large_to_be_sent_on_is_told_among_the_dead_letters_and_holds_nothing_back(
+    bench: running.Bench, worker: running.WorkerProcess
+) -> None:
+    """A broker measures what is compressed, so another client can write what our producer refuses."""
+    other_limits = {"message.max.bytes": 2 * topics.MESSAGE_BYTES_MAX, "compression.type": "gzip"}
+    client = Producer({"bootstrap.servers": bench.kafka} | other_limits)
+    written: list[Any] = []
+    value = bytes(topics.MESSAGE_BYTES_MAX + 1)
+    client.produce(topics.JOBS.name, key=b"large", value=value, on_delivery=lambda *report: written.append(report))
+    assert client.flush(20) == 0
+    [(error, message)] = written
+    assert error is None
+    place = (topics.JOBS.name.encode(), str(message.partition()).encode(), str(message.offset()).encode())
+
+    def place_of(letter: Any) -> tuple[bytes | None, ...]:
+        told = dict(letter.headers())
+        named = (topics.DLQ_TOPIC_HEADER, topics.DLQ_PARTITION_HEADER, topics.DLQ_OFFSET_HEADER)
+        return tuple(told.get(name) for name in named)
+
+    letter = bench.log.dead_letter(lambda message: place_of(message) == place)
+    assert letter.value() is None
+    assert b"too large to be kept" in dict(letter.headers())[topics.DLQ_ERROR_HEADER]
+    eventually_sync(lambda: running.committed(bench.kafka, message.partition()) > message.offset())
 
 
 def test_document_that_kills_its_reader_twice_fails(bench: running.Bench, worker: running.WorkerProcess) -> None:
