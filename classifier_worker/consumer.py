@@ -27,6 +27,7 @@ from classifier_worker.partition_handoff import PartitionHandOff, Progress
 from classifier_worker.receiving import Receiving
 from docfleet import metrics
 from docfleet.fault_points import reached
+from docfleet.kafka import headers_of
 from docfleet.stopping import Deadline
 from schemas import codec
 from schemas.topics import NOT_BEFORE_HEADER
@@ -257,8 +258,7 @@ def _place(message: Message) -> Partition:
 
 def raw_message(message: Message) -> RawMessage:
     """Return the message without its client."""
-    headers: Any = message.headers() or []
-    return RawMessage(message.key(), message.value(), [(name, value or b"") for name, value in headers])
+    return RawMessage(message.key(), message.value(), headers_of(message))
 
 
 def due_at(message: RawMessage) -> float:

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from docfleet.kafka import client_config, schema_ids
+from docfleet.kafka import client_config, headers_of, schema_ids
 from docfleet.offsets import ANSWER_SECONDS, ends_of, watermarks_of
 from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
@@ -181,7 +181,7 @@ class DeadLetters:
             at=datetime.fromtimestamp(milliseconds / 1000, UTC),
             key=message.key(),
             value=message.value(),
-            headers=_headers_of(message.headers()),
+            headers=headers_of(message),
             event=event,
             fault=fault,
             is_dropped=address.offset < extent.undropped,
@@ -204,7 +204,3 @@ def _asked(call: Callable[[], Answer]) -> Answer:
             if error.args[0].code() not in _COORDINATOR_MOVES or deadline.is_over:
                 raise
             time.sleep(_PAUSE_SECONDS)
-
-
-def _headers_of(headers: Any) -> codec.Headers:
-    return [(name, value or b"") for name, value in headers or ()]

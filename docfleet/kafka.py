@@ -243,6 +243,19 @@ def _ignore(_error: KafkaError) -> None:
     return
 
 
+def headers_of(message: Message) -> codec.Headers:
+    """Return a message's headers; none at all when the name of one is no UTF-8, which the client library cannot read.
+
+    It then leaves a list with holes in the message, which crash the process when somebody looks at it again.
+    """
+    try:
+        headers: Any = message.headers()
+    except (SystemError, UnicodeDecodeError):
+        message.set_headers([])
+        return []
+    return [(name, value or b"") for name, value in headers or ()]
+
+
 def schema_ids(settings: KafkaSettings) -> codec.SchemaIds | None:
     """Return the registry's schema ids when SCHEMA_REGISTRY_URL is set, else None."""
     return RegistrySchemaIds(settings.schema_registry_url) if settings.schema_registry_url else None

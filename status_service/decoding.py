@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from confluent_kafka import Message
 
 from docfleet import tracing
+from docfleet.kafka import headers_of
 from schemas import codec
 from schemas.codec import SchemaIds, UndecodableMessage
 from schemas.events import Event
@@ -57,6 +57,5 @@ def _event_of(value: bytes | None, schema_ids: SchemaIds | None) -> Event:
 
 
 def _traceparent_of(message: Message) -> str | None:
-    headers: Any = message.headers()
-    traceparent = codec.header(headers, "traceparent")
+    traceparent = codec.header(headers_of(message), "traceparent")
     return None if traceparent is None else traceparent.replace("\x00", "")

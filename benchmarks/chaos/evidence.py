@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from benchmarks.chaos.faults import REPLAYED_HEADER
 from benchmarks.chaos.system import System
+from docfleet.kafka import headers_of
 from docfleet.objects import document_name
 from schemas import codec
 from schemas.events import Event
@@ -159,7 +160,6 @@ def _messages(system: System, topic: str) -> list[Said]:
 
 
 def _said(message: Message) -> Said:
-    headers: Any = message.headers() or []
     try:
         event: Event | None = codec.decode(message.value())
     except codec.UndecodableMessage:
@@ -170,7 +170,7 @@ def _said(message: Message) -> Said:
         offset=int(message.offset() or 0),
         at=message.timestamp()[1] / 1000,
         job_id=(message.key() or b"").decode(),
-        is_replayed=codec.header(headers, REPLAYED_HEADER) is not None,
+        is_replayed=codec.header(headers_of(message), REPLAYED_HEADER) is not None,
         event=event,
     )
 

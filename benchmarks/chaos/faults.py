@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from benchmarks.chaos.schedule import NOBODY, READER, Fault, Kind
 from benchmarks.chaos.system import System, is_alive, send
+from docfleet.kafka import headers_of
 from docfleet.stack.services import WORKER
 from schemas.topics import EVENTS, JOBS
 
@@ -148,7 +149,7 @@ def replay(servers: str, topic: str, choice: float) -> list[str]:
     producer = Producer(quiet | {"message.timeout.ms": 5000})
     said = [message for message in messages if message.error() is None]
     for message in said:
-        headers = [*(message.headers() or []), (REPLAYED_HEADER, b"1")]
+        headers = [*headers_of(message), (REPLAYED_HEADER, b"1")]
         producer.produce(topic, key=message.key(), value=message.value(), headers=headers)
     producer.flush(5)
     return [(message.key() or b"").decode() for message in said]

@@ -15,6 +15,7 @@ from docfleet.settings import KafkaSettings
 from docfleet.stack.ports import free_port
 from docfleet.stopping import Deadline
 from schemas import codec, events, topics
+from tests import foreign_client
 from tests.events import EPOCH, requested
 from tests.waiting import eventually_sync
 
@@ -119,6 +120,11 @@ def test_list_says_whose_message_it_is_and_why_it_is_there(publisher: Publisher,
     assert head.split()[:3] == ["MESSAGE", "SINCE", "ERROR"]
     (row,) = [row.split() for row in rows if row.split()[0] == known]
     assert row[3:] == ["ATTEMPTS_EXHAUSTED", "5", "acme", str(job.job_id)]
+
+
+def test_message_with_a_header_whose_name_is_no_text_is_listed(kafka: str, capsys: pytest.CaptureFixture[str]):
+    foreign_client.produce(kafka, topics.DLQ.name, b"odd header", b"\xff\xfe")
+    assert None in [line["job_id"] for line in listed(capsys).values()]
 
 
 def test_show_tells_all_of_a_message(publisher: Publisher, capsys: pytest.CaptureFixture[str]):

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from schemas import codec, events
 from schemas.topics import Topic
+from tests import foreign_client
 from tests.events import EPOCH, at, cancelled, completed, failed, life, progressed, requested, started
 from tests.integration.status.place import Place
 from tests.waiting import eventually_sync
@@ -219,6 +220,14 @@ class LateRegistry:
             raise ConnectionError("the registry is away")
         name = codec.full_name(events.EVENT_TYPES[schema_id])
         return codec.schema_of(name) | {"name": name}
+
+
+def test_header_whose_name_is_no_text_is_left_out_and_its_event_counts(place: Place):
+    job_id = uuid.uuid4()
+    value = codec.encode(started(job_id))
+    foreign_client.produce(place.settings.kafka_bootstrap_servers, place.events.name, value, b"\xff\xfe")
+    [row] = project_everything(place)
+    assert (row["job_id"], row["status"]) == (job_id, "processing")
 
 
 def test_registry_that_is_away_holds_events_up_and_loses_none(place: Place):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from schemas import codec, events, topics
 from schemas.errors import ErrorCode
-from tests import documents
+from tests import documents, foreign_client
 from tests.integration.worker import running
 from tests.servers import Gcs
 from tests.waiting import eventually_sync
@@ -161,6 +161,12 @@ def test_message_that_is_no_job_goes_to_the_dead_letters_as_it_is(
     assert headers["mine"] == b"kept"
     assert headers[topics.DLQ_TOPIC_HEADER] == topics.JOBS.name.encode()
     assert b"unknown framing" in headers[topics.DLQ_ERROR_HEADER]
+
+
+def test_header_whose_name_is_no_text_stops_nobody(bench: running.Bench, worker: running.WorkerProcess) -> None:
+    foreign_client.produce(bench.kafka, topics.JOBS.name, b"odd header", b"\xff\xfe")
+    letter = bench.log.dead_letter(lambda message: message.value() == b"odd header")
+    assert dict(letter.headers())[topics.DLQ_TOPIC_HEADER] == topics.JOBS.name.encode()
 
 
 def test_message_too_large_to_be_sent_on_is_told_among_the_dead_letters_and_holds_nothing_back(
