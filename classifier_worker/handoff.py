@@ -8,6 +8,7 @@ flight is decided by `core.held`, whose turn it is by `core.turns`, when to stan
 """
 
 import heapq
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Final
 
 from classifier_worker.core.held import Bounds, Held, Ticket
 from classifier_worker.core.retry import Fuse, FuseLimits
@@ -24,6 +26,11 @@ from docfleet import metrics, tracing
 from docfleet.stopping import Deadline
 from schemas.codec import Headers, UndecodableMessage, header
 from schemas.events import ClassificationRequested
+
+logger = logging.getLogger(__name__)
+
+#: A message whose schema cannot be asked for now is not decoded again before.
+_DECODED_AGAIN_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,16 +244,19 @@ class HandOff(ABC):
 
     def _line_up(self, arrived: list[tuple[Ticket, RawMessage]]) -> None:
         """Decode what is new, since only the request says whose turn it is."""
-        for number, (ticket, message) in enumerate(arrived):
+        for ticket, message in arrived:
             try:
                 delivery = Delivery(ticket, message, self._decode(message.value))
             except UndecodableMessage as error:
                 delivery = Delivery(ticket, message, None, str(error))
-            except BaseException:  # the schema registry is away: not the message's fault
+            except Exception as error:  # noqa: BLE001  # of the schema registry, which is away: not the message's fault
+                extra = {"action": "decoding_put_off", "ticket": ticket}
+                logger.warning("a message cannot be decoded now: %s", error, extra=extra)
                 with self._change:
-                    self._admitted.extendleft(reversed(arrived[number:]))
-                    self._drop_gone()
-                raise
+                    self._held.hand_back(ticket)
+                    if self._held.may_start(ticket):
+                        self._push(time.time() + _DECODED_AGAIN_SECONDS, ticket, message)
+                continue
             with self._change:
                 if self._held.may_start(ticket):
                     self._ready.put(delivery.tenant, delivery)

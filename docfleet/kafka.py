@@ -276,7 +276,7 @@ class RegistrySchemaIds:
         self._session = ExitStack()
         self._client = self._session.enter_context(SchemaRegistryClient({"url": url}))
         self._ids: dict[str, int] = {}
-        self._schemas: dict[int, dict[str, Any]] = {}
+        self._schemas: dict[int, dict[str, Any] | None] = {}
 
     def close(self) -> None:
         """Close the connections to the registry."""
@@ -290,17 +290,20 @@ class RegistrySchemaIds:
         return self._ids[full_name]
 
     def schema_of(self, schema_id: int) -> dict[str, Any]:
-        """Return the schema with this id; KeyError when the registry does not know it."""
+        """Return the record schema with this id; KeyError when the registry has none.
+
+        Anything else that is raised says that the registry does not answer as it should, and may do later.
+        """
         from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
 
         if schema_id not in self._schemas:
             try:
-                schema = json.loads(str(self._client.get_schema(schema_id).schema_str))
+                text = str(self._client.get_schema(schema_id).schema_str)
             except SchemaRegistryError as error:
                 if error.http_status_code == 404:  # noqa: PLR2004
                     raise KeyError(schema_id) from error
                 raise
-            name, namespace = schema["name"], schema.get("namespace")
-            schema["name"] = name if "." in name or not namespace else f"{namespace}.{name}"
-            self._schemas[schema_id] = schema
-        return self._schemas[schema_id]
+            self._schemas[schema_id] = codec.record_schema(text)
+        if (schema := self._schemas[schema_id]) is None:
+            raise KeyError(schema_id)
+        return schema

@@ -2,12 +2,10 @@
 
 import json
 import unicodedata
-from typing import Any, Final
+from typing import Any
 
 from schemas.errors import DocfleetError, ErrorCode
-
-MAX_CATEGORIES: Final = 500
-MAX_NAME_CHARACTERS: Final = 200
+from schemas.validity import CATEGORIES_MAX, CATEGORY_CHARACTERS_MAX
 
 
 def parse_categories(text: str | None) -> tuple[str, ...]:
@@ -26,8 +24,8 @@ def parse_categories(text: str | None) -> tuple[str, ...]:
         raise _invalid(f"categories is no valid JSON{where}") from error
     if not isinstance(entries, list):
         raise _invalid("categories must be a JSON array")
-    if not 1 <= len(entries) <= MAX_CATEGORIES:
-        raise _invalid(f"categories must have 1 to {MAX_CATEGORIES} names, not {len(entries)}")
+    if not 1 <= len(entries) <= CATEGORIES_MAX:
+        raise _invalid(f"categories must have 1 to {CATEGORIES_MAX} names, not {len(entries)}")
     names: list[str] = []
     seen: dict[str, int] = {}
     for position, entry in enumerate(entries, start=1):
@@ -47,8 +45,8 @@ def _name(entry: Any, position: int) -> str:
     name = name.strip()
     if not name:
         raise _invalid(f"category {position} is blank")
-    if len(name) > MAX_NAME_CHARACTERS:
-        raise _invalid(f"category {position} has {len(name)} characters, more than {MAX_NAME_CHARACTERS}")
+    if len(name) > CATEGORY_CHARACTERS_MAX:
+        raise _invalid(f"category {position} has {len(name)} characters, more than {CATEGORY_CHARACTERS_MAX}")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
         raise _invalid(f"category {position} has control characters or lone surrogates")
     return name

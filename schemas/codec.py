@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 import fastavro
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
+from schemas import validity
 from schemas.events import EVENT_TYPES, Event, event_id
 
 Headers = list[tuple[str, bytes]]
@@ -46,7 +47,7 @@ class SchemaIds(Protocol):
         """Return the registry's id of our current schema of `full_name`."""
 
     def schema_of(self, schema_id: int) -> dict[str, Any]:
-        """Return the writer's schema registered under `schema_id`; KeyError when there is none."""
+        """Return the record schema registered under `schema_id`, its name in full; KeyError when there is none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,6 +111,15 @@ def schema_of(name: str) -> dict[str, Any]:
     return _BY_NAME[name].schema
 
 
+def record_schema(text: str) -> dict[str, Any] | None:
+    """Return the Avro record schema in a text, its name in full; None for anything else, such as Protobuf."""
+    try:
+        schema: Any = parse_schema(json.loads(text))
+    except Exception:  # noqa: BLE001  # other people's schemas fail in any way
+        return None
+    return schema if isinstance(schema, dict) and schema.get("type") == "record" else None
+
+
 def encode(event: Event, schema_ids: SchemaIds | None = None) -> bytes:
     """Return the message value: Confluent framing when `schema_ids` are given, else single-object encoding."""
     contract = _BY_TYPE[type(event)]
@@ -127,10 +137,11 @@ def encode(event: Event, schema_ids: SchemaIds | None = None) -> bytes:
 
 
 def decode(value: bytes | None, schema_ids: SchemaIds | None = None) -> Event:
-    """Return the event in a message value of either framing.
+    """Return the event in a message value of either framing. What `schema_ids` raises else is let through.
 
     Raises:
-        UndecodableMessage: the bytes are no event of this system, or need a registry that is not set.
+        UndecodableMessage: the bytes are no event of this system, say what no event may say, or need a registry that
+            is not set.
 
     """
     if not value:
@@ -145,16 +156,20 @@ def decode(value: bytes | None, schema_ids: SchemaIds | None = None) -> Event:
         contract, version = _BY_FINGERPRINT[header[2:]]
         writer, reader = version.parsed, None if version.is_part_of_today else contract.parsed
     else:
-        writer = _registered(int.from_bytes(header[1:], "big"), schema_ids)
-        if writer["name"] not in _BY_NAME:
-            raise UndecodableMessage(f"schema {writer['name']} is no event of this system")
-        contract = _BY_NAME[writer["name"]]
-        reader = contract.parsed
+        schema = _registered(int.from_bytes(header[1:], "big"), schema_ids)
+        if schema.get("name") not in _BY_NAME:
+            raise UndecodableMessage(f"schema {schema.get('name')} is no event of this system")
+        contract = _BY_NAME[schema["name"]]
+        writer, reader = schema, contract.parsed
     try:
         record: Any = fastavro.schemaless_reader(io.BytesIO(value[len(header) :]), writer, reader)
-        return _from_record(contract.event_type, record if reader is not None else contract.defaults | record)
-    except (EOFError, ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
-        raise UndecodableMessage(f"{contract.schema['name']} with a broken body: {error}") from error
+        event = _from_record(contract.event_type, record if reader is not None else contract.defaults | record)
+    except Exception as error:  # what others wrote, by schemas that others wrote, fails in any way
+        why = f"{type(error).__name__}: {error}"
+        raise UndecodableMessage(f"{contract.schema['name']} with a broken body: {why}") from error
+    if (fault := validity.fault_of(event)) is not None:
+        raise UndecodableMessage(f"{contract.schema['name']}: {fault}")
+    return event
 
 
 def headers_of(event: Event, *, source: str, traceparent: str | None) -> Headers:
@@ -184,13 +199,13 @@ def header(headers: Sequence[tuple[str, bytes | None]] | None, name: str) -> str
     return None
 
 
-def _registered(schema_id: int, schema_ids: SchemaIds | None) -> Any:
+def _registered(schema_id: int, schema_ids: SchemaIds | None) -> dict[str, Any]:
     if schema_ids is None:
         raise UndecodableMessage(f"Confluent framing with schema id {schema_id}, but SCHEMA_REGISTRY_URL is not set")
     try:
-        return parse_schema(schema_ids.schema_of(schema_id))
+        return schema_ids.schema_of(schema_id)
     except KeyError as error:
-        raise UndecodableMessage(f"the registry has no schema with id {schema_id}") from error
+        raise UndecodableMessage(f"the registry has no record schema with id {schema_id}") from error
 
 
 def _to_record(event: Event) -> dict[str, Any]:

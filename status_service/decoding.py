@@ -10,7 +10,6 @@ from docfleet import tracing
 from docfleet.kafka import headers_of
 from schemas import codec
 from schemas.codec import SchemaIds, UndecodableMessage
-from schemas.events import Event
 from status_service.folding import Said, storable
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ def decode_all(messages: Iterable[Message], schema_ids: SchemaIds | None) -> Dec
     for message in messages:
         topic, partition, offset = str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
         try:
-            event = storable(_event_of(message.value(), schema_ids))
+            event = storable(codec.decode(message.value(), schema_ids))
         except UndecodableMessage as error:
             extra = {"action": "message_skipped", "topic": topic, "partition": partition, "offset": offset}
             with tracing.about(_traceparent_of(message)):
@@ -39,21 +38,6 @@ def decode_all(messages: Iterable[Message], schema_ids: SchemaIds | None) -> Dec
         else:
             decoded.said.append(Said(event, partition, offset, _traceparent_of(message)))
     return decoded
-
-
-def _event_of(value: bytes | None, schema_ids: SchemaIds | None) -> Event:
-    if schema_ids is not None and value and value[0] == 0:
-        schema_id = int.from_bytes(value[1:5], "big")
-        try:  # a registry that is away is worth another try, unlike bytes that no schema fits
-            schema_ids.schema_of(schema_id)
-        except KeyError as error:
-            raise UndecodableMessage(f"the registry has no schema with id {schema_id}") from error
-    try:
-        return codec.decode(value, schema_ids)
-    except UndecodableMessage:
-        raise
-    except Exception as error:  # hostile bytes can fail in any way, and must not stop the partition
-        raise UndecodableMessage(f"{type(error).__name__}: {error}") from error
 
 
 def _traceparent_of(message: Message) -> str | None:

@@ -149,7 +149,7 @@ def replay(servers: str, topic: str, choice: float) -> list[str]:
     producer = Producer(quiet | {"message.timeout.ms": 5000})
     said = [message for message in messages if message.error() is None]
     for message in said:
-        headers = [*headers_of(message), (REPLAYED_HEADER, b"1")]
+        headers: list[tuple[str, str | bytes | None]] = [*headers_of(message), (REPLAYED_HEADER, b"1")]
         producer.produce(topic, key=message.key(), value=message.value(), headers=headers)
     producer.flush(5)
     return [(message.key() or b"").decode() for message in said]

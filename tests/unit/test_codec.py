@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import io
+import json
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import fastavro
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -39,10 +42,77 @@ def test_event_comes_back_in_either_framing(build: Any):
     assert codec.encode(event, ids)[:5] == b"\x00" + (70_000).to_bytes(4, "big")
 
 
-@given(st.text(), st.text(), st.integers(-(2**31), 2**31 - 1))
+@given(st.text(), st.text(min_size=1, max_size=200), st.integers(1, 1_000_000))
 def test_any_text_and_number_survive(error: str, tenant: str, attempt: int):
     event = failed(error=error, tenant_id=tenant, attempt=attempt)
     assert codec.decode(codec.encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (started(attempt=0), "attempt 0 is not"),
+        (started(attempt=2**31 - 1), "attempt 2147483647 is not"),
+        (started(tenant_id=""), "tenant_id has 0 characters"),
+        (failed(tenant_id="t" * 201), "tenant_id has 201 characters"),
+        (requested(object_name=""), "object_name has 0 characters"),
+        (requested(size_bytes=-1), "size_bytes -1"),
+        (requested(reader_deaths=-1), "reader_deaths -1"),
+        (requested(categories=()), "0 categories"),
+        (requested(categories=tuple(map(str, range(501)))), "501 categories"),
+        (requested(categories=("a", "")), "a category is no text of 1 to 200"),
+        (requested(categories=("a" * 201,)), "a category is no text of 1 to 200"),
+        (requested(none_of_these=float("nan")), "none_of_these nan is not"),
+        (requested(none_of_these=1.5), "none_of_these 1.5 is not"),
+    ],
+)
+def test_event_that_says_what_none_may_say_is_refused(event: Event, why: str):
+    with pytest.raises(codec.UndecodableMessage, match=why):
+        codec.decode(codec.encode(event))
+
+
+class Registered:
+    """A registry in which somebody registered what they liked."""
+
+    def __init__(self, schema: Any) -> None:
+        self._schema = codec.record_schema(json.dumps(schema))
+
+    def id_of(self, full_name: str) -> int:
+        raise AssertionError("nothing is written here")
+
+    def schema_of(self, schema_id: int) -> dict[str, Any]:
+        if self._schema is None:
+            raise KeyError(schema_id)
+        return self._schema
+
+
+def _record(*fields: tuple[str, Any], name: str = "docfleet.v1.ClassificationStarted") -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": name, "type": type_} for name, type_ in fields]}
+
+
+_TIMES = (("accepted_at", "long"), ("occurred_at", "long"))
+_WITHOUT_LOGICAL_TYPES = _record(("job_id", "string"), ("tenant_id", "string"), ("attempt", "int"), *_TIMES)
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ("string", "no record schema"),
+        (["null", "string"], "no record schema"),
+        ({"type": "array", "items": "string"}, "no record schema"),
+        (_record(("other", "their.own.Reference")), "no record schema"),
+        (_record(("a", "string"), name="their.own.Event"), "their.own.Event is no event of this system"),
+        (_record(("job_id", "string")), "broken body"),
+        (_record(("job_id", "long")), "broken body"),
+        (_WITHOUT_LOGICAL_TYPES, "is a str|is a int"),
+    ],
+)
+def test_message_of_somebody_elses_schema_is_undecodable(schema: Any, why: str):
+    body = io.BytesIO()
+    said = {"job_id": str(JOB), "tenant_id": "t", "attempt": 1, "accepted_at": 1, "occurred_at": 1}
+    fastavro.schemaless_writer(body, _WITHOUT_LOGICAL_TYPES, said)
+    with pytest.raises(codec.UndecodableMessage, match=why):
+        codec.decode(b"\x00\x00\x00\x00\x07" + body.getvalue(), Registered(schema))
 
 
 @given(st.binary(max_size=200), st.sampled_from(BUILDERS), st.integers(0, 60))

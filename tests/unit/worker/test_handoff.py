@@ -1,12 +1,18 @@
 """handoff: what waits in a worker starts by turns of tenants, and what the breaker ended is not done again."""
 
+import time
 import uuid
+from collections.abc import Callable
+
+import pytest
 
 from classifier_worker.core.held import Bounds
 from classifier_worker.handoff import HandOffOptions, HeadLimits, RawMessage
 from classifier_worker.partition_handoff import PartitionHandOff
 from schemas import codec, events
 from tests.events import requested
+
+Decode = Callable[[bytes | None], events.ClassificationRequested]
 
 PLACE = ("docfleet.jobs", 0)
 
@@ -17,8 +23,8 @@ def decode(value: bytes | None) -> events.ClassificationRequested:
     return event
 
 
-def filled(*tenants: str, head: HeadLimits | None = None) -> PartitionHandOff:
-    handoff = PartitionHandOff(HandOffOptions(bounds=Bounds(200, 1 << 30), decode=decode, head=head or HeadLimits()))
+def filled(*tenants: str, head: HeadLimits | None = None, decoding: Decode = decode) -> PartitionHandOff:
+    handoff = PartitionHandOff(HandOffOptions(bounds=Bounds(200, 1 << 30), decode=decoding, head=head or HeadLimits()))
     handoff.assign([PLACE])
     for offset, tenant in enumerate(tenants):
         job_id = uuid.UUID(int=offset)
@@ -47,6 +53,26 @@ def test_a_message_that_is_no_job_takes_a_turn_too() -> None:
     handoff = filled("a", "a", "a")
     handoff.arrive(PLACE, 3, RawMessage(None, b"{}", []), 0.0)
     assert taken(handoff, 2) == ["a", ""]
+
+
+def test_a_message_whose_schema_cannot_be_asked_for_holds_up_no_other_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_away = True
+
+    def ask(value: bytes | None) -> events.ClassificationRequested:
+        if is_away and decode(value).tenant_id == "unknown schema":
+            raise ConnectionError("the registry is away")
+        return decode(value)
+
+    handoff = filled("unknown schema", "b", decoding=ask)
+    assert taken(handoff, 2) == ["b"]
+    is_away = False
+    assert handoff.is_holding_back
+    seconds = time.time()
+    monkeypatch.setattr(time, "time", lambda: seconds + 5)
+    handoff.admit_due()
+    assert taken(handoff, 2) == ["unknown schema"]
 
 
 def test_a_job_that_the_breaker_ended_is_not_done_again_when_its_thread_hands_it_back() -> None:
