@@ -19,8 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from confluent_kafka import KafkaException
-
 from classifier_worker.core.answer import PageAnswer, Question
 from classifier_worker.core.fusion import PageWeights
 from classifier_worker.core.page import Document, Page, UnreadPage
@@ -194,21 +192,19 @@ class JobRunner:
         reached("after_start")
         try:
             result = self._classify(job, request)
-            job.claim()
-            self._teller.tell(job, job.event(events.ClassificationCompleted, result=result), outcome="completed")
         except (ReadCancelled, _Interrupted) as error:
             if self._abandoned.is_set():
                 raise HandedBack from error
             job.claim()
             return self._end_overdue(job)
-        except (HandedBack, TakenOver, MessageTooLarge, KafkaException):
-            raise
         except DocfleetError as error:
             return self._fail(job, request, error)
         except Exception as error:
             logger.exception("job failed unexpectedly", extra={"action": "job_failed"})
             sentence = f"Something unexpected went wrong here ({type(error).__name__})."
             return self._fail(job, request, DocfleetError(ErrorCode.INTERNAL_ERROR, sentence))
+        job.claim()
+        self._teller.tell(job, job.event(events.ClassificationCompleted, result=result), outcome="completed")
         return False
 
     # --- to a result ---

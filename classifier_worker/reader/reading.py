@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -101,19 +102,22 @@ class Spool:
     """A sparse, nameless file that holds the fetched ranges of one document; the child reads it, we write it."""
 
     def __init__(self, size_bytes: int, folder: Path | None) -> None:
-        self.descriptor, name = tempfile.mkstemp(prefix="reader-spool-", dir=folder)
-        try:
-            self.for_child = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-            os.ftruncate(self.descriptor, size_bytes)
-        finally:
-            os.unlink(name)  # noqa: PTH108
+        with ExitStack() as opened:
+            self.descriptor, name = tempfile.mkstemp(prefix="reader-spool-", dir=folder)
+            opened.callback(os.close, self.descriptor)
+            try:
+                self.for_child = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            finally:
+                os.unlink(name)  # noqa: PTH108
+            opened.callback(os.close, self.for_child)
+            os.ftruncate(self.descriptor, size_bytes)  # fails where the disk takes no file so large
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> "Spool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
-        os.close(self.for_child)
+        self._opened.close()
 
 
 class Reading:
@@ -258,10 +262,13 @@ class Reading:
     def _failure(self, header: wire.Header) -> BaseException:
         if self._source_error is not None:
             return self._source_error
-        code, sentence = header.get("code"), header.get("sentence")
-        if code not in _CODES_OF_A_CHILD or not isinstance(sentence, str) or len(sentence) > wire.SENTENCE_CHARS_MAX:
-            raise wire.BrokenProtocol("a failure without a code")
-        return DocfleetError(ErrorCode(code), sentence)
+        try:
+            code, sentence = ErrorCode(str(header.get("code"))), wire.sentence_of(header.get("sentence"))
+        except ValueError as error:
+            raise wire.BrokenProtocol(f"a failure that is none: {error}") from error
+        if code not in _CODES_OF_A_CHILD:
+            raise wire.BrokenProtocol(f"a failure with the code {code}")
+        return DocfleetError(code, sentence)
 
     def _why_it_died(self) -> BaseException:
         """Bury the child and return what its end means for the document."""

@@ -189,12 +189,15 @@ def _page_of(header: Header, payload: bytearray, image_px: int) -> Page:
     )
 
 
+def sentence_of(value: Any) -> str:  # noqa: ANN401 - anything may come
+    """Return a sentence for the client, checked; ValueError when it is none."""
+    return _text(value, SENTENCE_CHARS_MAX)
+
+
 def unread_of(header: Header) -> UnreadPage:
     """Return the unread page in a frame, checked."""
     try:
-        return UnreadPage(
-            number=_whole(header["number"], TOTAL_PAGES_MAX), error=_text(header["error"], SENTENCE_CHARS_MAX)
-        )
+        return UnreadPage(number=_whole(header["number"], TOTAL_PAGES_MAX), error=sentence_of(header["error"]))
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenProtocol(f"an unread page that is none: {error!r}") from error
 
@@ -248,4 +251,4 @@ def _whole(value: Any, maximum: int) -> int:  # noqa: ANN401
 def _text(value: Any, chars_max: int) -> str:  # noqa: ANN401
     if not isinstance(value, str) or len(value) > chars_max:
         raise ValueError(f"not a text of at most {chars_max} characters")
-    return value
+    return value.encode(errors="replace").decode()  # half a surrogate pair can be in no event

@@ -76,6 +76,11 @@ def test_page_with_one_lie_is_refused(pair: tuple[wire.Channel, wire.Channel], l
         wire.page_of(header | lie, payload, 7)
 
 
+def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
+    assert wire.sentence_of("a\ud800b") == "a?b"
+    assert wire.unread_of({"kind": "unread", "number": 1, "error": "\udfff"}).error == "?"
+
+
 def test_line_beyond_the_page_or_without_a_number_is_refused(pair: tuple[wire.Channel, wire.Channel]) -> None:
     header, payload = frame(pair)
     for wrong in (1.5, -0.1, float("nan"), float("inf")):
