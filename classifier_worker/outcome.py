@@ -201,7 +201,7 @@ class Teller:
                 fault: KafkaError = error.args[0]
                 if fault.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                     raise MessageTooLarge from error
-                if fault.fatal():
+                if fault.fatal() or fault.code() == KafkaError._FATAL:  # noqa: SLF001  # the library's own name
                     raise
                 logger.warning("event not delivered: %s", fault.str(), extra={"action": "delivery_failed"})
             else:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from confluent_kafka import KafkaException
 
 from classifier_worker.breaker import Breaker
 from classifier_worker.core.retry import RetryPolicy
@@ -160,11 +159,9 @@ def _work(worker: Worker) -> None:
             delivery = worker.consumer.receive(_RECEIVE_SECONDS)
             if delivery is not None:
                 worker.jobs.run(delivery)
-        except Exception as error:
+        except Exception:
             with delivery.as_subject() if delivery else nullcontext():
                 logger.exception("a job thread failed", extra={"action": "job_thread_failed"})
-            if isinstance(error, KafkaException) and error.args[0].fatal():
-                worker.failed.set()  # an idempotent producer does not recover from that
 
 
 def _stop(worker: Worker, deadline: Deadline) -> bool:
@@ -197,7 +194,7 @@ async def _observe(worker: Worker, stopping: asyncio.Event) -> None:
         metrics.READERS.labels("free").set(worker.readers.size - worker.readers.busy)
         metrics.INTAKE_FUSED.set(worker.handoff.is_fused)
         has_no_threads = worker.breaker.hung >= worker.settings.job_threads
-        if worker.failed.is_set() or worker.consumer.has_failed or has_no_threads:
+        if worker.failed.is_set() or worker.consumer.has_failed or worker.publisher.has_failed or has_no_threads:
             worker.failed.set()
             stopping.set()
         try:

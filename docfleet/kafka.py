@@ -6,6 +6,7 @@ in the topic, once. Consumers are built from `consumer_config`, for the classic 
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from docfleet.stopping import Deadline
 from schemas import codec
 from schemas.events import Event, event_id
 from schemas.topics import MESSAGE_BYTES_MAX, PROGRESS, Topic
+
+logger = logging.getLogger(__name__)
 
 #: The classic protocol's settings that KIP-848 keeps on the broker, where a client naming them is refused.
 _CLASSIC_ONLY: Final = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
@@ -100,7 +103,7 @@ class Publisher:
     """Sends events; each `publish` gives a future of the delivery. Safe to use from many threads.
 
     `message_timeout_seconds` bounds how long a message waits for a broker that is away; then its
-    future fails with KafkaException, and nothing of it will get into the topic later.
+    future fails with KafkaException, and nothing of it will get into the topic later. Who sees `has_failed` should end.
     """
 
     def __init__(self, settings: KafkaSettings, *, source: str, message_timeout_seconds: float = 30.0) -> None:
@@ -121,6 +124,7 @@ class Publisher:
                 "error_cb": _ignore,  # a broker that is away shows in the futures and in readiness
             }
         )
+        self.has_failed = False  #: for good: the producer takes no more messages, and only a new process mends it
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="kafka-producer", daemon=True)
         self._thread.start()
@@ -156,8 +160,10 @@ class Publisher:
             self._producer.produce(
                 topic.name, key=key, value=value, headers=list(headers), on_delivery=_resolve(future)
             )
-        except (BufferError, KafkaException) as error:
-            future.set_exception(error if isinstance(error, KafkaException) else KafkaException(KafkaError._QUEUE_FULL))  # noqa: SLF001  # the library's own name
+        except BufferError:
+            future.set_exception(KafkaException(KafkaError(KafkaError._QUEUE_FULL)))  # noqa: SLF001  # the library's own name
+        except KafkaException as error:
+            future.set_exception(error)
         return future
 
     async def publish_async(self, topic: Topic, event: Event, *, traceparent: str | None = None) -> Delivered:
@@ -188,7 +194,11 @@ class Publisher:
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(0.1)
+            try:
+                self._producer.poll(0.1)
+            except KafkaException:  # raised once, in place of a call of error_cb; what is pending is still delivered
+                logger.exception("the producer failed for good", extra={"action": "producer_failed"})
+                self.has_failed = True
 
 
 def _span_of(topic: Topic, event: Event, traceparent: str | None) -> tracing.Span | None:
@@ -227,7 +237,7 @@ def _measuring(topic: str) -> Callable[[Future[Delivered]], None]:
 
 def _resolve(future: Future[Delivered]) -> Callable[[KafkaError | None, Message], None]:
     def on_delivery(error: KafkaError | None, message: Message) -> None:
-        if future.cancelled():
+        if not future.set_running_or_notify_cancel():
             return
         if error is not None:
             future.set_exception(KafkaException(error))

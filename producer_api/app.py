@@ -45,6 +45,8 @@ _STORE_THREADS: Final = 32
 _MARK_SECONDS: Final = 5.0
 #: Of the stop budget, what finishing requests leaves for the outbox.
 _FLUSH_SECONDS: Final = 3.0
+#: How often is looked whether the publisher has failed for good.
+_LOOK_SECONDS: Final = 1.0
 
 
 class Service:
@@ -130,6 +132,7 @@ class Service:
             sweeper.run(settings.max_attempts),
             reaper.run(settings.reap_interval_seconds),
             forget_old_idempotency_keys(self.store, settings.idempotency_keep_seconds),
+            _until_failed(self.publisher),
         ]
 
     def _fetch_rules(self) -> FetchRules:
@@ -179,6 +182,13 @@ class Service:
         if await asyncio.to_thread(self.publisher.is_reachable):
             return None
         return "no broker answers; jobs are accepted and published later"
+
+
+async def _until_failed(publisher: Publisher) -> None:
+    """Raise when the publisher has failed for good."""
+    while not publisher.has_failed:  # noqa: ASYNC110  # the publisher's own thread notices, which knows no loop
+        await asyncio.sleep(_LOOK_SECONDS)
+    raise RuntimeError("the Kafka producer failed for good")
 
 
 def build(service: Service) -> web.Application:

@@ -1,4 +1,4 @@
-"""A client of another language: writes what confluent-kafka's own API refuses, by librdkafka's C API."""
+"""librdkafka by its C API, for what confluent-kafka does not offer: what other clients write, and faults."""
 
 import ctypes
 from pathlib import Path
@@ -33,6 +33,14 @@ def produce(bootstrap_servers: str, topic: str, value: bytes, header_name: bytes
     assert fault == 0, fault
     assert lib.rd_kafka_flush(handle, 20_000) == 0
     lib.rd_kafka_destroy(handle)
+
+
+def fail_for_good(producer: confluent_kafka.Producer) -> None:
+    """Let the producer fail as after an error from which none recovers, by librdkafka's own hook for tests."""
+    lib = _librdkafka()
+    handle = ctypes.c_void_p.from_address(id(producer) + object.__basicsize__)  # the first field of the C struct
+    out_of_order = confluent_kafka.KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert lib.rd_kafka_test_fatal_error(handle, out_of_order, b"by a test") == 0
 
 
 def _librdkafka() -> ctypes.CDLL:

@@ -117,8 +117,20 @@ def test_schema_of_a_newer_writer_is_read_by_todays_reader(client: SchemaRegistr
 
 
 def test_id_that_the_registry_does_not_know_is_no_event(ids: RegistrySchemaIds):
-    with pytest.raises(codec.UndecodableMessage, match="no schema with id 999999"):
+    with pytest.raises(codec.UndecodableMessage, match="no record schema with id 999999"):
         codec.decode(b"\x00" + (999_999).to_bytes(4, "big") + b"abc", ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [('"string"', "AVRO"), ('["null", "string"]', "AVRO"), ('syntax = "proto3"; message M {}', "PROTOBUF")],
+)
+def test_schema_that_is_no_record_is_no_event(
+    client: SchemaRegistryClient, ids: RegistrySchemaIds, unique: str, text: str, kind: str
+):
+    schema_id = client.register_schema(unique, Schema(text, kind))
+    with pytest.raises(codec.UndecodableMessage, match="no record schema"):
+        codec.decode(b"\x00" + schema_id.to_bytes(4, "big") + b"abc", ids)
 
 
 def test_schema_of_another_system_is_no_event(client: SchemaRegistryClient, ids: RegistrySchemaIds):
