@@ -7,6 +7,7 @@ in the topic, once. Consumers are built from `consumer_config`, for the classic 
 import asyncio
 import json
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable
@@ -253,13 +254,17 @@ def _ignore(_error: KafkaError) -> None:
     return
 
 
+#: In a place that the interpreter has made fast, `message.headers()` returns such a list without raising; this raises.
+_call_headers: Final = operator.methodcaller("headers")
+
+
 def headers_of(message: Message) -> codec.Headers:
     """Return a message's headers; none at all when the name of one is no UTF-8, which the client library cannot read.
 
-    It then leaves a list with holes in the message, which crash the process when somebody looks at it again.
+    It then leaves a list with holes in the message, which crash the process when somebody looks at them.
     """
     try:
-        headers: Any = message.headers()
+        headers: Any = _call_headers(message)
     except (SystemError, UnicodeDecodeError):
         message.set_headers([])
         return []
