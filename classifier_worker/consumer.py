@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from classifier_worker.core import done_ahead
 from classifier_worker.core.held import Partition
+from classifier_worker.core.retry import DELAY_SECONDS_MAX
 from classifier_worker.handoff import RawMessage
 from classifier_worker.partition_handoff import PartitionHandOff, Progress
 from classifier_worker.receiving import Receiving
@@ -143,7 +144,7 @@ class JobConsumer(Receiving):
             logger.warning("consume error: %s", error.str(), extra={"action": "consume_error"})
             return
         raw = raw_message(message)
-        self._handoff.arrive(_place(message), message.offset() or 0, raw, due_at(raw))
+        self._handoff.arrive(_place(message), message.offset() or 0, raw, due_at(raw, sent_at(message)))
 
     def _steer(self) -> None:
         wanted = self._handoff.to_pause()
@@ -261,13 +262,21 @@ def raw_message(message: Message) -> RawMessage:
     return RawMessage(message.key(), message.value(), headers_of(message))
 
 
-def due_at(message: RawMessage) -> float:
-    """Return when the message may be worked on, in seconds since the epoch; 0 for at once."""
+def sent_at(message: Message) -> float:
+    """Return when the message was sent, in seconds since the epoch: the same each time that it is received."""
+    return min(message.timestamp()[1] / 1000, time.time())  # whoever sent it may have another clock
+
+
+def due_at(message: RawMessage, sent_at: float) -> float:
+    """Return when the message may be worked on, in seconds since the epoch, as `sent_at` is; 0 for at once.
+
+    That is soon, whatever the header says: what waits is not running, so the breaker does not see it hold others back.
+    """
     text = codec.header(message.headers, NOT_BEFORE_HEADER)
     if text is None:
         return 0.0
     try:
-        return datetime.fromisoformat(text).timestamp()
+        return min(datetime.fromisoformat(text).timestamp(), sent_at + DELAY_SECONDS_MAX)
     except ValueError:
         return 0.0  # a header of somebody else's making: the job is not the worse for starting now
 

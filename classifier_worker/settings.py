@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from classifier_worker.core.retry import DELAY_SECONDS_MAX
 from docfleet.settings import KafkaSettings, ObjectSettings
 
 _MIB = 1 << 20
@@ -50,7 +51,7 @@ class WorkerSettings(KafkaSettings, ObjectSettings):
     # failures
     max_attempts: int = Field(5, ge=1, le=100, description="Attempts until a job is given up.")
     retry_base_seconds: float = Field(1.0, gt=0, description="Longest wait after the first attempt; doubles each time.")
-    retry_max_seconds: float = Field(60.0, gt=0, le=60, description="Longest wait between two attempts.")
+    retry_max_seconds: float = Field(60.0, gt=0, le=DELAY_SECONDS_MAX, description="Longest wait between two attempts.")
     # reading
     readers: int = Field(2, ge=1, le=256, description="Documents read at the same time, each in a child process.")
     max_pages: int = Field(4, ge=1, le=100, description="Pages of a document that are read, from the first on.")

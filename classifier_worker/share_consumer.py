@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, Message, ShareConsumer
 
-from classifier_worker.consumer import due_at, raw_message
+from classifier_worker.consumer import due_at, raw_message, sent_at
 from classifier_worker.core.held import Partition, Ticket
 from classifier_worker.handoff import RawMessage
 from classifier_worker.receiving import Receiving
@@ -197,7 +197,7 @@ class _MemberLoop:
             metrics.SHARE_RECORDS.labels("carried_over").inc()
             self._end(ticket, How.ACCEPT)
         else:
-            self._handoff.offer(ticket, raw, due_at(raw))
+            self._handoff.offer(ticket, raw, due_at(raw, sent_at(message)))
 
     def _carry_over(self, place: Partition, raw: RawMessage) -> None:
         """Publish the message again, whatever that takes: after this delivery the broker drops it."""

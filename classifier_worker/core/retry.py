@@ -13,6 +13,8 @@ from schemas.events import ClassificationRequested
 
 #: Reader processes that one document may kill.
 READER_DEATHS_MAX: Final = 2
+#: Longest wait between two attempts that can be set; nothing waits longer in a worker, whatever its header says.
+DELAY_SECONDS_MAX: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,12 @@ class Backend:
     def close(self) -> None:
         self._looker.close()
 
-    def produce(self, partition: int, *sizes: int, headers: Any = None) -> None:
+    def produce(self, partition: int, *sizes: int, headers: Any = None, timestamp_ms: int = 0) -> None:
         """Append a job for each document size to a partition."""
         producer = Producer({"bootstrap.servers": self.bootstrap_servers})
         for size in sizes:
             value = codec.encode(requested(size_bytes=size))
-            producer.produce(self.topic, value=value, partition=partition, headers=headers)
+            producer.produce(self.topic, value=value, partition=partition, headers=headers, timestamp=timestamp_ms)
         assert producer.flush(20) == 0
 
     @property

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from classifier_worker.core.held import Bounds
+from classifier_worker.core.retry import DELAY_SECONDS_MAX
 from docfleet.stopping import Deadline
 from schemas import codec
 from schemas.topics import NOT_BEFORE_HEADER
@@ -192,6 +193,15 @@ def test_a_retry_waits_for_its_time_without_holding_up_what_is_behind_it(backend
         one.consumer.ack(prompt)
         one.consumer.ack(late)
         backend.commits(0, 3)
+
+
+def test_a_message_whose_time_never_comes_waits_no_longer_than_a_retry_can(backend: Backend) -> None:
+    never = [(NOT_BEFORE_HEADER, b"9999-12-31T00:00:00Z")]
+    with member(backend, lock_seconds=4) as one:
+        nearly_due = time.time() - DELAY_SECONDS_MAX + 4  # with a share group, after it was handed back once
+        backend.produce(0, 1, headers=never, timestamp_ms=int(nearly_due * 1000))
+        one.consumer.ack(one.get())
+        backend.commits(0, 1)
 
 
 def test_a_message_that_is_no_job_is_received_with_its_fault(backend: Backend) -> None:
