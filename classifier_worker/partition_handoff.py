@@ -52,7 +52,10 @@ class PartitionHandOff(HandOff):
     def arrive(self, partition: Partition, offset: int, message: RawMessage, due_at: float) -> None:
         """Take a message in, to start at `due_at` (seconds since the epoch; 0 for at once) or later."""
         with self._change:
+            is_anew = self._inflight.begins_anew(partition, offset)
             ticket = self._inflight.arrive(partition, offset)
+            if is_anew:
+                self._drop_gone()
             if ticket is not None:
                 self._push(due_at, ticket, message)
         self.admit_due()

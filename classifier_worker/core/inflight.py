@@ -71,15 +71,20 @@ class Inflight(Held):
         """Whether the ticket's assignment is still ours and not about to go."""
         return self.is_current(ticket) and not self._assignments[ticket.partition].is_leaving
 
+    def begins_anew(self, partition: Partition, offset: int) -> bool:
+        """Whether the offset came before: the log begins anew (a topic made again)."""
+        assignment = self._assignments.get(partition)
+        return assignment is not None and assignment.next_offset is not None and offset < assignment.next_offset
+
     def arrive(self, partition: Partition, offset: int) -> Ticket | None:
         """Note a message and return its ticket; None when the partition is not ours or the message is done.
 
-        An offset that came before means that the log begins anew (a topic made again): a new epoch.
+        With a log that begins anew a new epoch begins.
         """
         assignment = self._assignments.get(partition)
         if assignment is None:
             return None
-        if assignment.next_offset is not None and offset < assignment.next_offset:
+        if self.begins_anew(partition, offset):
             self.assign(partition)
             self._drop_unstarted()
             assignment = self._assignments[partition]

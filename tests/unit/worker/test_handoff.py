@@ -87,6 +87,24 @@ def test_a_job_that_the_breaker_ended_is_not_done_again_when_its_thread_hands_it
     assert handoff.advanced() == {PLACE: (1, frozenset())}
 
 
+def test_what_waits_of_a_log_that_began_anew_takes_no_room() -> None:
+    handoff = PartitionHandOff(HandOffOptions(bounds=Bounds(2, 1 << 30), decode=decode))
+    handoff.assign([PLACE])
+    message = RawMessage(None, codec.encode(requested()), [])
+    for offset in range(100, 104):
+        handoff.arrive(PLACE, offset, message, 0.0)
+    for offset in range(3):
+        handoff.arrive(PLACE, offset, message, 0.0)
+        delivery = handoff.receive(0)
+        assert delivery is not None
+        assert delivery.ticket.offset == offset
+        handoff.ack(delivery)
+        handoff.admit_due()
+    assert handoff.jobs == 0
+    assert handoff.to_pause() == frozenset()
+    assert handoff.advanced() == {PLACE: (3, frozenset())}
+
+
 def test_a_job_whose_end_is_being_told_is_not_overdue() -> None:
     handoff = filled("a", head=HeadLimits(seconds=0.0))
     delivery = handoff.receive(0)
