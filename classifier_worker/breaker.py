@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from classifier_worker.ending import TakenOver
+from classifier_worker.ending import Ending, TakenOver
 from classifier_worker.handoff import Delivery, HandOff
+from classifier_worker.outcome import HandedBack
 from docfleet import metrics
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Breaker:
         self._look_seconds = look_seconds
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="breaker", daemon=True)
-        self.hung = 0  #: jobs taken over whose threads were not heard of
+        self._taken_over: set[Ending] = set()
 
     def start(self) -> None:
         """Begin to look."""
@@ -41,6 +42,11 @@ class Breaker:
     def close(self) -> None:
         """Look no more."""
         self._closing.set()
+
+    @property
+    def hung(self) -> int:
+        """How many threads have not come back from jobs that were taken over."""
+        return sum(not ending.is_left for ending in self._taken_over)
 
     def look(self) -> None:
         """Stop what is overdue, and take over what was stopped and did not end."""
@@ -56,9 +62,9 @@ class Breaker:
     def _end(self, delivery: Delivery) -> None:
         try:
             self._take_over(delivery)
-        except TakenOver:
+        except (TakenOver, HandedBack):
             return
-        self.hung += 1
+        self._taken_over = {ending for ending in self._taken_over if not ending.is_left} | {delivery.ending}
         self._tell("taken_over", delivery)
 
     def _tell(self, how: str, delivery: Delivery) -> None:

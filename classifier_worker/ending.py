@@ -19,6 +19,7 @@ class Ending:
         self.started_at = time.monotonic()  #: set anew when the job starts
         self.cancelled = threading.Event()  #: set: the job should stop as soon as it notices
         self.overdue_because = ""  #: a sentence for the client when the breaker stopped the job
+        self.is_left = False  #: whether the thread that did the job has come back from it
         self._cancelled_at: float | None = None
         self._lock = threading.Lock()
         self._is_claimed = False

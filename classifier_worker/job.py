@@ -126,15 +126,16 @@ class JobRunner:
         if self._abandoned.is_set():
             delivery.ending.cancelled.set()
         try:
-            with self._traced("process", delivery) as job:
+            with self._traced("process", delivery) as job, suppress(HandedBack):
                 self._settle(job, self._run)
         except TakenOver:
             return
         finally:
             self._running.discard(delivery.ending)
+            delivery.ending.is_left = True
 
     def take_over(self, delivery: Delivery) -> None:
-        """End a job whose own thread does not; TakenOver when that thread has begun to."""
+        """End a job whose own thread does not; TakenOver when that thread has begun to, HandedBack in a stop."""
         with self._traced("take over", delivery) as job:
             job.claim()
             self._settle(job, self._end_overdue)
@@ -163,9 +164,9 @@ class JobRunner:
             raise
         except BaseException as error:
             self._neighbours.intake.release(delivery)
-            if not isinstance(error, HandedBack):
-                raise
-            logger.info("job handed back", extra={"action": "job_released", "ticket": delivery.ticket})
+            if isinstance(error, HandedBack):
+                logger.info("job handed back", extra={"action": "job_released", "ticket": delivery.ticket})
+            raise
         else:
             (self._neighbours.intake.reject if is_given_up else self._neighbours.intake.ack)(delivery)
 

@@ -105,8 +105,33 @@ def test_a_hung_job_goes_to_the_retry_topic_and_its_late_thread_tells_nothing(ka
         may_end.set()
         thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
+        assert breaker.hung == 0, "a thread that came back counts as hung"
         assert handoff.jobs == 0
         assert not handoff.is_holding_back
         said = {type(event).__name__ for event in log.of(job_id)}
         assert said == {"ClassificationStarted", "ClassificationRequested"}
     log.close()
+
+
+def test_a_hung_job_that_a_stop_hands_back_was_not_taken_over() -> None:
+    may_end = threading.Event()
+    with running(f"127.0.0.1:{free_port()}", lambda: may_end.wait(2 * PATIENCE_SECONDS)) as (handoff, jobs, delivery):
+        thread = threading.Thread(target=jobs.run, args=(delivery,))
+        thread.start()
+        breaker = Breaker(handoff, jobs.take_over)
+
+        def look() -> None:
+            while not delivery.ending.is_claimed:
+                breaker.look()
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        assert eventually_sync(lambda: delivery.ending.is_claimed)
+        jobs.abandon()
+        looking.join(PATIENCE_SECONDS)
+        assert not looking.is_alive()
+        assert breaker.hung == 0
+        assert handoff.is_holding_back, "the job waits to be done again"
+        may_end.set()
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
