@@ -112,9 +112,13 @@ class JobShareConsumer(Receiving):
         while not self._closing.is_set():
             try:
                 self._terms = self._options.terms()
-            except KafkaException as error:
+            except (KafkaException, TimeoutError) as error:
                 logger.warning("share group not ready: %s", error, extra={"action": "share_group_unready"})
                 self._closing.wait(_RETRY_SECONDS)
+            except BaseException as error:
+                self._failure = error
+                logger.exception("the share group cannot be joined", extra={"action": "consumer_failed"})
+                return
             else:
                 for thread in self._threads:
                     thread.start()

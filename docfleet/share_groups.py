@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import (
     AlterConfigOpType,
@@ -23,8 +23,22 @@ logger = logging.getLogger(__name__)
 _LOCK: Final = "share.record.lock.duration.ms"
 _DELIVERIES: Final = "share.delivery.count.limit"
 _ANSWER_SECONDS: Final = 10.0
+_SPARE_SECONDS: Final = 5.0  #: until a request that found no broker says so itself, rather than its future
 #: Apache Kafka's defaults, for a broker that does not let us look.
 _DEFAULTS: Final = {_LOCK: "30000", _DELIVERIES: "5"}
+#: No answer, or one that will be another soon. (What librdkafka calls retriable is about transactions.)
+_PASSING: Final = frozenset(
+    {
+        KafkaError._TIMED_OUT,  # noqa: SLF001  # the library's own names
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +76,9 @@ def _alter(admin: AdminClient, group_id: str, name: str, value: str) -> None:
     resource = ConfigResource(ResourceType.GROUP, group_id, incremental_configs=[entry])
     for altered in admin.incremental_alter_configs([resource], request_timeout=_ANSWER_SECONDS).values():
         try:
-            altered.result(_ANSWER_SECONDS)
+            altered.result(_ANSWER_SECONDS + _SPARE_SECONDS)
         except KafkaException as error:
-            if error.args[0].retriable():
+            if _is_passing(error.args[0]):
                 raise
             logger.warning("%s=%s was refused: %s", name, value, error, extra={"action": "share_group_setting"})
 
@@ -73,14 +87,18 @@ def _describe(admin: AdminClient, group_id: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.GROUP, group_id)
     for described in admin.describe_configs([resource], request_timeout=_ANSWER_SECONDS).values():
         try:
-            entries: dict[str, Any] = described.result(_ANSWER_SECONDS)
+            entries: dict[str, Any] = described.result(_ANSWER_SECONDS + _SPARE_SECONDS)
         except KafkaException as error:
-            if error.args[0].retriable():
+            if _is_passing(error.args[0]):
                 raise
             logger.warning("the group's settings are not known: %s", error, extra={"action": "share_group_setting"})
         else:
             return {name: entry.value for name, entry in entries.items() if name in _DEFAULTS}
     return {}
+
+
+def _is_passing(error: KafkaError) -> bool:
+    return error.retriable() or error.code() in _PASSING
 
 
 def _committed(client_config: Mapping[str, Any], group_id: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:

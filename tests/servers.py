@@ -26,9 +26,9 @@ _FAST_POSTGRES = {"fsync": "off", "synchronous_commit": "off", "full_page_writes
 
 
 @contextmanager
-def kafka_server_running(folder: Path) -> Iterator[str]:
-    """Run a broker and yield its bootstrap servers."""
-    port = free_port()
+def kafka_server_running(folder: Path, port: int | None = None) -> Iterator[str]:
+    """Run a broker, on this port where one is given, and yield its bootstrap servers."""
+    port = port or free_port()
     program = kafka_server.prepare(folder, port, free_port())
     with _running(program, folder / "kafka.log"):
         bootstrap_servers = f"127.0.0.1:{port}"

@@ -43,6 +43,10 @@ class Backend:
     def close(self) -> None:
         self._looker.close()
 
+    def make_topic(self, partitions: int = PARTITIONS) -> None:
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin.create_topics([NewTopic(self.topic, partitions, 1)])[self.topic].result(10)
+
     def produce(self, partition: int, *sizes: int, headers: Any = None, timestamp_ms: int = 0) -> None:
         """Append a job for each document size to a partition."""
         producer = Producer({"bootstrap.servers": self.bootstrap_servers})
@@ -85,10 +89,8 @@ def topic_on(
     bootstrap_servers: str, group_protocol: str, unique: str, *, partitions: int = PARTITIONS
 ) -> Iterator[Backend]:
     """Make a topic on a real broker, for a group that has it to itself."""
-    topic = f"jobs-{unique}"
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
-    opened = Backend(bootstrap_servers, group_protocol, topic, f"workers-{unique}")
+    opened = Backend(bootstrap_servers, group_protocol, f"jobs-{unique}", f"workers-{unique}")
+    opened.make_topic(partitions)
     yield opened
     opened.close()
 

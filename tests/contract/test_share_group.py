@@ -1,6 +1,7 @@
 """What only share groups (KIP-932) have: locks that run out, deliveries that are counted, a group that went before."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,15 @@ from confluent_kafka.admin._resource import ResourceType
 
 from classifier_worker.breaker import Breaker
 from classifier_worker.core.held import Bounds
+from classifier_worker.handoff import HandOffOptions
+from classifier_worker.record_handoff import RecordHandOff
+from classifier_worker.share_consumer import JobShareConsumer, ShareOptions
 from docfleet import metrics
-from tests.contract.consuming import Backend, member, place, topic_on
+from docfleet.share_groups import GroupTerms
+from docfleet.stack.ports import free_port
+from docfleet.stopping import Deadline
+from tests.contract.consuming import Backend, decode, member, place, topic_on
+from tests.servers import kafka_server_running
 from tests.waiting import eventually_sync
 
 
@@ -120,3 +128,32 @@ def test_what_the_consumer_group_had_committed_is_not_done_again(backend: Backen
         assert place(last) == (0, 2)
         one.consumer.ack(last)
         backend.commits(0, 3)
+
+
+def test_a_worker_that_starts_before_its_broker_joins_when_the_broker_comes(
+    tmp_path: Path, unique: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    backend = Backend(f"127.0.0.1:{port}", "share", f"jobs-{unique}", f"workers-{unique}")
+    with member(backend) as one:
+        eventually_sync(lambda: "share group not ready" in caplog.text)
+        assert one.consumer.unready_because(60)
+        with kafka_server_running(tmp_path, port):
+            backend.make_topic()
+            backend.produce(0, 1)
+            one.consumer.ack(one.get())
+            backend.commits(0, 1)
+            assert one.consumer.close(Deadline(10))
+            backend.close()
+
+
+def test_a_worker_whose_share_group_cannot_be_asked_at_all_counts_as_failed() -> None:
+    def terms() -> GroupTerms:
+        raise KeyError("jobs")
+
+    options = ShareOptions(config={}, topics=["jobs"], members=1, terms=terms, carry_over=lambda *_: None)
+    consumer = JobShareConsumer(options, RecordHandOff(HandOffOptions(bounds=Bounds(1, 1), decode=decode)))
+    consumer.start()
+    eventually_sync(lambda: consumer.has_failed)
+    assert "jobs" in (consumer.dead_because(60) or "")
+    consumer.close(Deadline(0))
