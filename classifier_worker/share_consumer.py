@@ -197,21 +197,30 @@ class _MemberLoop:
         if offset < self._terms.done_before.get(place, 0):  # by the consumer group, before this group was made
             self._end(ticket, How.ACCEPT)
         elif (message.delivery_count() or 1) >= self._terms.deliveries_max:
-            self._carry_over(place, raw)
-            metrics.SHARE_RECORDS.labels("carried_over").inc()
-            self._end(ticket, How.ACCEPT)
+            self._end(ticket, self._carry_over(ticket, raw))
         else:
             self._handoff.offer(ticket, raw, due_at(raw, sent_at(message)))
 
-    def _carry_over(self, place: Partition, raw: RawMessage) -> None:
-        """Publish the message again, whatever that takes: after this delivery the broker drops it."""
-        while not self._handoff.is_stopped:
+    def _carry_over(self, ticket: Ticket, raw: RawMessage) -> How:
+        """Publish the message again, whatever that takes, and return its end: after this delivery the broker drops it.
+
+        One that is too large for us, such as one that was compressed by a client with other limits, is given up.
+        """
+        while True:
             try:
-                return self._options.carry_over(place, raw)
+                self._options.carry_over(ticket.partition, raw)
             except KafkaException as error:
+                if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    extra = {"action": "carry_over_given_up", "partition": ticket.partition, "offset": ticket.offset}
+                    logger.error("not carried over, given up: %s", error, extra=extra)  # noqa: TRY400  # says it all
+                    return How.REJECT
+                if self._handoff.is_stopped:
+                    raise
                 logger.warning("not carried over yet: %s", error, extra={"action": "carry_over_failed"})
                 time.sleep(_RETRY_SECONDS)
-        return self._options.carry_over(place, raw)
+            else:
+                metrics.SHARE_RECORDS.labels("carried_over").inc()
+                return How.ACCEPT
 
     def _end(self, ticket: Ticket, how: How) -> None:
         for gone in self._handoff.withdraw([ticket]):

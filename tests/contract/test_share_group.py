@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -32,6 +32,15 @@ def backend(kafka: str, unique: str) -> Iterator[Backend]:
 
 def told(what: str) -> float:
     return metrics.SHARE_RECORDS.labels(what)._value.get()  # type: ignore[no-any-return]  # noqa: SLF001
+
+
+def deliver_twice(backend: Backend) -> None:
+    """Let the broker drop a record after its second delivery."""
+    entry = ConfigEntry("share.delivery.count.limit", "2", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.GROUP, backend.group, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": backend.bootstrap_servers})
+    for altered in admin.incremental_alter_configs([resource]).values():
+        altered.result(10)
 
 
 def test_a_job_is_asked_to_stop_before_its_lock_runs_out_and_is_not_done_twice(backend: Backend) -> None:
@@ -102,11 +111,7 @@ def test_what_does_not_start_in_half_its_lock_is_left_to_others(kafka: str, uniq
 
 
 def test_a_message_on_its_last_delivery_is_published_again_and_not_dropped(backend: Backend) -> None:
-    entry = ConfigEntry("share.delivery.count.limit", "2", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.GROUP, backend.group, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": backend.bootstrap_servers})
-    for altered in admin.incremental_alter_configs([resource]).values():
-        altered.result(10)
+    deliver_twice(backend)
     backend.produce(0, 77)
     with member(backend) as one:
         one.consumer.release(one.get())
@@ -115,6 +120,23 @@ def test_a_message_on_its_last_delivery_is_published_again_and_not_dropped(backe
         assert again.request is not None
         assert again.request.size_bytes == 77
         one.consumer.ack(again)
+        backend.commits(0, 2)
+
+
+def test_a_message_too_large_to_be_published_again_is_given_up_and_holds_nothing_back(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver_twice(backend)
+    other_client = {"message.max.bytes": 4 << 20, "compression.type": "zstd"}
+    producer = Producer({"bootstrap.servers": backend.bootstrap_servers} | other_client)
+    producer.produce(backend.topic, value=b" " * (2 << 20), partition=0)
+    assert producer.flush(20) == 0
+    with member(backend, share_members=1) as one:
+        one.consumer.release(one.get())
+        backend.commits(0, 1)
+        assert "not carried over, given up" in caplog.text
+        backend.produce(0, 1)
+        one.consumer.ack(one.get())
         backend.commits(0, 2)
 
 
