@@ -1,7 +1,8 @@
 """From a form to a durable job: idempotency, quota and job row in one transaction, one answer.
 
 Knows no HTTP and no SQL. The order is: lock the Idempotency-Key, take the body in, store the object, admit. Whatever
-fails on the way leaves nothing behind: no object, no lock, no quota spent, no job.
+fails on the way leaves nothing behind: no object, no lock, no quota spent, no job. Only where nobody knows whether the
+transaction gets through does the object stay: for the job, or else for the reaper.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from producer_api.document import DocumentWriter, Storage
 from producer_api.keys import Terms
 from producer_api.outbox import Outbox
 from producer_api.refusals import quota_exceeded, rate_limited, still_running
-from producer_api.store import UNAVAILABLE, Admitted, FirstAnswer, JobRow, Lock, NewJob, Store
+from producer_api.store import UNAVAILABLE, Admitted, FirstAnswer, JobRow, Lock, NewJob, Store, Undecided
 from producer_api.upload import Form
 from schemas.errors import DocfleetError, ErrorCode
 
@@ -144,10 +145,10 @@ class Admission:
             if job.file_url is None:
                 await writer.store()
             admitted = await self._admit(key, job, lock)
-        except _Undecided as error:
-            # The job may be durable, so its object must stay.
-            extra = {"action": "orphan", "job_id": job.job_id, "object": job.object_name}
-            _log.warning("nobody knows whether the transaction got through", extra=extra)
+        except Undecided as error:
+            # The job may be durable or become so, so its object must stay.
+            extra = {"action": "orphan", "job_id": job.job_id, "object": job.object_name, "why": str(error.__cause__)}
+            _log.warning("nobody knows whether the transaction gets through", extra=extra)
             raise DocfleetError(ErrorCode.SERVICE_UNAVAILABLE) from error.__cause__
         except BaseException:
             await writer.abandon()
@@ -162,24 +163,12 @@ class Admission:
 
     async def _admit(self, key: ApiKey, job: NewJob, lock: Lock | None) -> Admitted:
         reached("before_admit")
-        try:
-            admitted = await self._store.admit(key, job, lock, self._leases.publish_seconds)
-        except UNAVAILABLE as error:
-            if await self._is_durable(job.job_id) is False:
-                raise
-            raise _Undecided from error
+        admitted = await self._store.admit(key, job, lock, self._leases.publish_seconds)
         reached("after_admit")
         if admitted is not None:
             return admitted
         await self._refuse_over_quota(key)
         raise still_running()  # the lock ran out while this process was stalled, and another request has it
-
-    async def _is_durable(self, job_id: uuid.UUID) -> bool | None:
-        """Return whether the job is durable; None when that cannot be known now."""
-        try:
-            return await self._store.job_exists(job_id)
-        except UNAVAILABLE:
-            return None
 
     def _announce(self, key: ApiKey, job: NewJob, admitted: Admitted) -> None:
         metrics.JOBS_ACCEPTED.labels("url" if job.file_url else "file").inc()
@@ -235,10 +224,6 @@ class Admission:
             await self._store.release(lock)
         except UNAVAILABLE as error:
             _log.warning("a lock runs out by itself", extra={"action": "release", "why": str(error)})
-
-
-class _Undecided(Exception):
-    """Postgres went away in the middle of the transaction: nobody knows whether it got through."""
 
 
 def _new_job(job_id: uuid.UUID, form: Form) -> NewJob:

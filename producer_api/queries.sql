@@ -108,10 +108,6 @@ with room as (
 select remaining, now() as created_at, not room.is_left as is_held_back
 from quota, room
 
--- job_exists --
--- Whether a transaction whose end was not seen got through.
-select exists (select from jobs where job_id = %(job_id)s)
-
 -- claim_unpublished --
 -- Queued jobs whose event is not known to be in Kafka: what is held back, by turns of tenants and as far as each has
 -- room, and what somebody claimed who did not publish it. Two replicas that look at once choose the same jobs.

@@ -1,5 +1,6 @@
 """producer_api's rows in Postgres; the statements are in queries.sql."""
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.rows import class_row
+from psycopg_pool import PoolTimeout
 
 from docfleet.api_keys import ApiKey
 from docfleet.postgres import Pool, load_queries
@@ -20,6 +22,10 @@ _REAPING_LOCK: Final = 0x646F635F72656170  # "doc_reap"
 
 #: Postgres is away or not migrated yet: another try may help, and nothing was decided.
 UNAVAILABLE: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable)
+
+
+class Undecided(Exception):
+    """Nobody saw the end of the transaction, which may still be running: it commits later, or never."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -159,7 +165,12 @@ class Store:
         return await self._run("forget_idempotency_keys", {"keep": timedelta(seconds=keep_seconds)})
 
     async def admit(self, key: ApiKey, job: NewJob, lock: Lock | None, publish_lease_seconds: float) -> Admitted | None:
-        """Make the job durable; None when the quota is used up, the key revoked or the lock lost."""
+        """Make the job durable; None when the quota is used up, the key revoked or the lock lost.
+
+        Raises:
+            Undecided: the job may be durable, or become so. Any other error: it is not and never will be.
+
+        """
         values = dataclasses.asdict(job) | {
             "key_id": key.key_id,
             "tenant_id": key.tenant_id,
@@ -169,12 +180,12 @@ class Store:
             "categories": list(job.categories),
             "tenant_jobs_max": self._tenant_jobs_max,
         }
-        return await self._row(Admitted, "admit", values)
-
-    async def job_exists(self, job_id: uuid.UUID) -> bool:
-        """Return whether the job is durable."""
-        row = await self._one("job_exists", {"job_id": job_id})
-        return bool(row and row[0])
+        try:
+            return await self._row(Admitted, "admit", values)
+        except (psycopg.Error, asyncio.CancelledError) as error:
+            if _has_done_nothing(error):
+                raise
+            raise Undecided from error
 
     async def claim_unpublished(self, limit: int, lease_seconds: float) -> list[JobRow]:
         """Take up to `limit` jobs whose event did not get out, or was held back and need not be any longer."""
@@ -301,6 +312,17 @@ class Store:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(self._queries[name], values)
             return int(cursor.rowcount)
+
+
+def _has_done_nothing(error: BaseException) -> bool:
+    """Whether the statement was never sent or is rolled back for certain.
+
+    A lost connection says neither, nor does looking for the row: the server works on, and may commit after the look.
+    Of the server's own words only ERROR is certain: FATAL can end a connection whose statement was just committed.
+    """
+    if isinstance(error, PoolTimeout):
+        return True
+    return isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized == "ERROR"
 
 
 def _lock_values(lock: Lock, lease_seconds: float) -> dict[str, Any]:

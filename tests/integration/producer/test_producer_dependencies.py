@@ -3,11 +3,13 @@
 import asyncio
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from docfleet.stack import gcs_server
@@ -85,6 +87,14 @@ async def refused(client: Client, **options: str) -> None:
     assert int(answer.headers["Retry-After"]) >= 1
 
 
+@contextmanager
+def blocked_admission(client: Client) -> Iterator[int]:
+    """Hold a lock that the transaction of the client's posts needs, and nothing before it; give the holder's pid."""
+    with psycopg.connect(client.producer.dsn) as connection:
+        connection.execute("select from api_keys where name = %s for no key update", (client.tenant,))
+        yield connection.info.backend_pid
+
+
 async def test_store_that_says_503_for_a_moment_is_tried_again_within_the_request(cut: Cut) -> None:
     client = cut.producer.new_key()
     cut.store.refuse(2)
@@ -147,12 +157,39 @@ async def test_postgres_that_stops_in_the_middle_of_the_transaction_keeps_nobody
     assert {str(job["job_id"]) for job in client.jobs()} <= documents
 
 
-async def test_transaction_that_did_not_get_through_leaves_nothing(cut: Cut) -> None:
+async def test_transaction_that_did_not_get_through_leaves_its_document_to_the_reaper_and_no_job(cut: Cut) -> None:
     client = cut.producer.new_key()
-    before = cut.leftovers(client)
+    *nothing, before = cut.leftovers(client)
     cut.postgres.cut_at(ADMISSION)
     await refused(client, Idempotency_Key="k")
-    assert cut.leftovers(client) == before
+    *left, after = cut.leftovers(client)
+    assert left == nothing
+    assert len(after - before) == 1
+    job_id_of(await client.post(Idempotency_Key="k"))
+    assert client.quota_used() == 1
+
+
+async def test_transaction_that_commits_after_its_post_was_given_up_is_one_job_with_its_document(cut: Cut) -> None:
+    client = cut.producer.new_key()
+    with blocked_admission(client):
+        await refused(client, Idempotency_Key="k")
+        assert not client.jobs()
+    await eventually(client.jobs)
+    (job,) = client.jobs()
+    assert cut.producer.object_bytes(str(job["job_id"])) == PDF
+    assert job_id_of(await client.post(Idempotency_Key="k")) == str(job["job_id"])
+    assert (len(client.jobs()), client.quota_used()) == (1, 1)
+
+
+async def test_transaction_that_postgres_rolled_back_leaves_nothing(cut: Cut) -> None:
+    client = cut.producer.new_key()
+    before = cut.leftovers(client)
+    cancel = "select pg_cancel_backend(pid) from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
+    with blocked_admission(client) as blocking_pid:
+        refusal = asyncio.create_task(refused(client, Idempotency_Key="k"))
+        await eventually(lambda: cut.producer.rows(cancel, blocking_pid))
+        await refusal
+        assert cut.leftovers(client) == before
     job_id_of(await client.post(Idempotency_Key="k"))
     assert client.quota_used() == 1
 
