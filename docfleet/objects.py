@@ -2,7 +2,7 @@
 
 Every call blocks, so callers run it in a thread. Uploads carry `if_generation_match=0`: the same
 name is never written twice, and a retry of an upload that got through is told so. Failures leave as
-DocfleetError: OBJECT_MISSING, or STORAGE_UNAVAILABLE when another try may help.
+DocfleetError: OBJECT_MISSING, or STORAGE_UNAVAILABLE when another try may help, as where the bucket is missing.
 """
 
 import os
@@ -17,6 +17,7 @@ from typing import Any, Final
 import requests
 import requests.adapters
 from google.api_core import exceptions as google_exceptions
+from google.api_core.retry import Retry
 from google.auth import exceptions as auth_exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage  # type: ignore[attr-defined]
@@ -117,25 +118,21 @@ class ObjectStore:
         )
         return Upload(name, writer)
 
-    def size(self, name: str) -> int:
-        """Return the object's size in bytes."""
-        with _translated(name):
-            blob = self._bucket.get_blob(name, timeout=self._timeout_seconds, retry=self._retry)
-        if blob is None:
-            raise DocfleetError(ErrorCode.OBJECT_MISSING)
-        return int(blob.size)
-
     def read(self, name: str, start: int, end: int) -> bytes:
         """Return the bytes from `start` up to, without, `end`; fewer at the end of the object."""
         with _translated(name):
-            body = self._bucket.blob(name).download_as_bytes(
-                start=start,
-                end=end - 1,
-                timeout=self._timeout_seconds,
-                retry=self._retry,
-                checksum=None,
-                raw_download=True,
-            )
+            try:
+                body = self._bucket.blob(name).download_as_bytes(
+                    start=start,
+                    end=end - 1,
+                    timeout=self._timeout_seconds,
+                    retry=self._retry,
+                    checksum=None,
+                    raw_download=True,
+                )
+            except NotFound as error:
+                self._find_bucket(timeout_seconds=self._timeout_seconds, retry=self._retry)
+                raise DocfleetError(ErrorCode.OBJECT_MISSING) from error
         return bytes(body)
 
     def delete(self, name: str, *, generation: int | None = None) -> None:
@@ -165,12 +162,19 @@ class ObjectStore:
 
     def ping(self) -> None:
         """Return when the bucket answers, by one small request without retries; raises when it does not."""
-        with _translated(""):
-            self._bucket.blob("ping").exists(timeout=2.0, retry=None)
+        with _translated("ping"):
+            self._find_bucket(timeout_seconds=2.0, retry=None)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _find_bucket(self, *, timeout_seconds: float, retry: Retry | None) -> None:
+        """Return when there is the bucket; else NotFound. A listing, since it needs no right to the bucket itself."""
+        blobs = self._client.list_blobs(
+            self._bucket, prefix="ping", max_results=1, fields="items(name)", timeout=timeout_seconds, retry=retry
+        )
+        next(blobs.pages, None)
 
 
 def _client(settings: ObjectSettings, connections: int) -> storage.Client:
@@ -195,8 +199,9 @@ def _client(settings: ObjectSettings, connections: int) -> storage.Client:
 def _translated(name: str) -> Iterator[None]:
     try:
         yield
-    except NotFound as error:
-        raise DocfleetError(ErrorCode.OBJECT_MISSING) from error
+    except NotFound as error:  # whoever asks for an object has looked for the bucket
+        sentence = "The object store has no bucket of that name (DOCFLEET_BUCKET)."
+        raise DocfleetError(ErrorCode.STORAGE_UNAVAILABLE, sentence) from error
     except (
         google_exceptions.GoogleAPIError,
         InvalidResponse,  # to a part of an upload: the library does not turn it into one of those above

@@ -4,12 +4,13 @@ import signal
 import subprocess
 import sys
 
+from docfleet.stack import gcs_server
 from docfleet.stack.ports import free_port
 from schemas.events import ClassificationFailed, ClassificationRequested
 from schemas.topics import EVENTS, JOBS
 from tests import servers
 from tests.integration.producer.conftest import Start
-from tests.integration.producer.service import Client, Producer, events_of, job_id_of
+from tests.integration.producer.service import PDF, Client, Producer, events_of, job_id_of
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -49,6 +50,24 @@ async def test_store_away_is_503_and_spends_nothing(start: Start) -> None:
         assert not client.jobs()
         assert client.quota_used() == 0
         assert not client.idempotency_rows()
+
+
+async def test_bucket_that_is_missing_is_503_not_ready_and_spends_nothing(
+    start: Start, gcs_endpoint: str, unique: str
+) -> None:
+    missing = servers.Gcs(gcs_endpoint, f"missing-{unique}")
+    with start(gcs=missing, upload_memory_bytes=100_000) as producer:
+        client = producer.new_key()
+        for file in (PDF, PDF + b" " * 300_000):
+            answer = await client.post(file=file, Idempotency_Key="k")
+            assert (answer.status, answer.error_code) == (503, "SERVICE_UNAVAILABLE")
+            assert int(answer.headers["Retry-After"]) >= 1
+        assert (client.jobs(), client.quota_used(), client.idempotency_rows()) == ([], 0, [])
+        ready = await client.send("GET", "/healthz/ready")
+        assert (ready.status, list(ready.body["faults"])) == (503, ["object_store"])
+        gcs_server.create_bucket(gcs_endpoint, missing.bucket, within_seconds=PATIENCE_SECONDS)
+        job_id_of(await client.post(Idempotency_Key="k"))
+        assert (await client.send("GET", "/healthz/ready")).status == 200
 
 
 async def test_silent_job_is_published_again_and_fails_after_its_attempts(start: Start) -> None:

@@ -5,13 +5,15 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from docfleet.stack import gcs_server
 from schemas.events import ClassificationFailed
 from schemas.topics import EVENTS, JOBS
+from tests import servers
 from tests.integration.producer import file_server
 from tests.integration.producer.conftest import Start
 from tests.integration.producer.file_server import FileServer
 from tests.integration.producer.service import CATEGORIES, PDF, Answer, Client, Producer, events_of, job_id_of
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture
@@ -89,6 +91,17 @@ async def test_failed_fetch_ends_the_job_with_its_reason(
     assert failure.error_code == code
     assert reason in failure.error
     assert not any(job_id in name for name in client.producer.object_names())
+
+
+async def test_fetch_waits_for_a_bucket_that_is_missing(
+    start: Start, files: FileServer, gcs_endpoint: str, unique: str
+) -> None:
+    missing = servers.Gcs(gcs_endpoint, f"missing-{unique}")
+    with start(gcs=missing, file_url_allow="127.0.0.1", fetch_attempts=1, fetch_backoff_seconds=0.1) as producer:
+        job_id = job_id_of(await post_url(producer.new_key(), f"{files.url}/ok.pdf"))
+        await eventually(lambda: producer.job(job_id)["fetch_attempts"] > 1)
+        gcs_server.create_bucket(gcs_endpoint, missing.bucket, within_seconds=PATIENCE_SECONDS)
+        await events_of(producer.kafka, JOBS, job_id)
 
 
 async def test_nobody_listening_fails_after_the_tries(client: Client) -> None:

@@ -3,17 +3,24 @@
 import dataclasses
 from pathlib import Path
 
-from docfleet.stack.ports import free_port
+import pytest
+
 from schemas import events
 from schemas.errors import ErrorCode
 from tests.integration.worker import running
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({"STORAGE_EMULATOR_HOST": "http://127.0.0.1:1"}, id="nobody-listens"),
+        pytest.param({"DOCFLEET_BUCKET": "nobody-made-this"}, id="no-bucket"),
+    ],
+)
 def test_store_that_stays_away_uses_up_the_attempts_then_dead_letters_and_fails(
-    bench: running.Bench, tmp_path: Path
+    bench: running.Bench, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    nobody_listens = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{free_port()}"}
-    away = dataclasses.replace(bench, environment=bench.environment | nobody_listens)
+    away = dataclasses.replace(bench, environment=bench.environment | environment)
     job = running.request(size_bytes=1000)
     bench.publish(job)
     quick = {"max_attempts": "2", "retry_base_seconds": "0.2", "object_timeout_seconds": "1"}
