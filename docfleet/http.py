@@ -1,7 +1,7 @@
 """What the HTTP services share: request ids, traces, errors as JSON, request metrics, the listening socket.
 
-One place turns an exception into an answer: DocfleetError by the table of codes, Postgres away into
-503, aiohttp's own refusals (404, 405, 413, …) into the same JSON, anything else into 500 with a log
+One place turns an exception into an answer: DocfleetError by the table of codes, Postgres away or read-only
+into 503, aiohttp's own refusals (404, 405, 413, …) into the same JSON, anything else into 500 with a log
 record that carries the request id.
 """
 
@@ -174,7 +174,7 @@ async def _with_json_errors(request: web.Request, handler: Handler) -> web.Strea
         return _answer(request, error)
     except web.HTTPException as answer:
         return _translated(request, answer)
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
         extra = {"action": "postgres_unavailable", "request_id": request[REQUEST_ID]}
         logger.warning("Postgres is away: %s", error, extra=extra)
         return _answer(request, DocfleetError(ErrorCode.SERVICE_UNAVAILABLE))

@@ -166,9 +166,10 @@ class Service:
     async def _postgres(self) -> str | None:
         try:
             await self.store.is_migrated()
+            is_read_only = await self.store.is_read_only()
         except UNAVAILABLE as error:
             return f"Postgres is away or not migrated ({type(error).__name__})"
-        return None
+        return "Postgres is read-only" if is_read_only else None
 
     async def _object_store(self) -> str | None:
         loop = asyncio.get_running_loop()

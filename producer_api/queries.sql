@@ -370,3 +370,7 @@ where not exists (select from jobs where jobs.job_id = named.job_id and document
 -- is_migrated --
 -- Fails when the tables are missing.
 select from jobs limit 0
+
+-- is_read_only --
+-- Whether this is a standby, or somebody forbids to write.
+select current_setting('transaction_read_only')::bool

@@ -20,8 +20,13 @@ Row = TypeVar("Row")
 #: An advisory lock: whoever has it reaps.
 _REAPING_LOCK: Final = 0x646F635F72656170  # "doc_reap"
 
-#: Postgres is away or not migrated yet: another try may help, and nothing was decided.
-UNAVAILABLE: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable)
+#: Postgres is away, not migrated yet or, like a standby, read-only: another try may help, and nothing was decided.
+UNAVAILABLE: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 
 
 class Undecided(Exception):
@@ -131,6 +136,11 @@ class Store:
     async def is_migrated(self) -> None:
         """Return when the tables are there; raises otherwise."""
         await self._run("is_migrated", {})
+
+    async def is_read_only(self) -> bool:
+        """Return whether nothing can be written now."""
+        row = await self._one("is_read_only", {})
+        return bool(row and row[0])
 
     async def terms(self, key_id: uuid.UUID) -> KeyTerms | None:
         """Return what the key allows; None when it is revoked."""

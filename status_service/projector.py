@@ -173,7 +173,11 @@ class Projector:
             if error.args[0].fatal():
                 raise
             self._back_off("Kafka does not answer", error)
-        except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
+        except (
+            psycopg.OperationalError,
+            psycopg.errors.IdleInTransactionSessionTimeout,
+            psycopg.errors.ReadOnlySqlTransaction,
+        ) as error:
             self._back_off("Postgres is away", error)
         except Exception as error:
             logger.exception("the projector could not go on", extra={"action": "projection_failed"})

@@ -86,6 +86,18 @@ def drop_database(maintenance_dsn: str, dsn: str) -> None:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+def let_write(dsn: str, *, is_allowed: bool) -> None:
+    """Make a database read-only, or end that, also for whoever is connected."""
+    with psycopg.connect(dsn, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+        name = sql.Identifier(connection.info.dbname)
+        value = sql.SQL("off" if is_allowed else "on")
+        connection.execute(sql.SQL("alter database {} set default_transaction_read_only = {}").format(name, value))
+        connection.execute(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+
+
 @contextmanager
 def _running(program: Program, log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = spawn(program, log_path)

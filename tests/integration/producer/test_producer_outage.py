@@ -70,6 +70,23 @@ async def test_bucket_that_is_missing_is_503_not_ready_and_spends_nothing(
         assert (await client.send("GET", "/healthz/ready")).status == 200
 
 
+async def test_database_that_is_read_only_is_503_and_not_ready_until_it_can_be_written(start: Start) -> None:
+    with start() as producer:
+        client = producer.new_key()
+        servers.let_write(producer.dsn, is_allowed=False)
+        answer = await client.post(Idempotency_Key="k")
+        assert (answer.status, answer.error_code) == (503, "SERVICE_UNAVAILABLE")
+        assert int(answer.headers["Retry-After"]) >= 1
+        ready = await client.send("GET", "/healthz/ready")
+        assert (ready.status, list(ready.body["faults"])) == (503, ["postgres"])
+        assert "read-only" in ready.body["faults"]["postgres"]
+        await eventually(lambda: "in a read-only transaction" in producer.log_path.read_text())  # the loops have met it
+        assert (await client.send("GET", "/healthz/live")).status == 200
+        servers.let_write(producer.dsn, is_allowed=True)
+        job_id_of(await client.post(Idempotency_Key="k"))
+        assert (await client.send("GET", "/healthz/ready")).status == 200
+
+
 async def test_silent_job_is_published_again_and_fails_after_its_attempts(start: Start) -> None:
     with start(sweep_after_seconds=1.0, sweep_interval_seconds=0.3, max_attempts=2) as producer:
         client = producer.new_key()

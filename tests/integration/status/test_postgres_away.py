@@ -14,6 +14,7 @@ from docfleet.stack import postgres_server
 from docfleet.stack.ports import free_port
 from docfleet.stack.processes import spawn, stop
 from docfleet.stopping import Deadline
+from tests import servers
 from tests.events import completed, life, started
 from tests.integration.status import serving
 from tests.integration.status.place import Place
@@ -77,6 +78,21 @@ async def test_projector_and_readers_survive_a_database_that_goes_and_comes(plac
 
         await eventually(are_completed)
     assert await asyncio.to_thread(projector.stop, Deadline(20))
+
+
+async def test_projector_waits_for_a_database_that_is_read_only(place: Place, caplog: pytest.LogCaptureFixture):
+    servers.let_write(place.dsn, is_allowed=False)
+    await asyncio.to_thread(place.say, life())
+
+    def is_told(action: str) -> bool:
+        return any(getattr(record, "action", "") == action for record in caplog.records)
+
+    with place.projecting():
+        await eventually(lambda: is_told("projection_postponed"))
+        servers.let_write(place.dsn, is_allowed=True)
+        await eventually(place.is_caught_up)
+    assert [row["status"] for row in place.rows()] == ["completed"]
+    assert not is_told("projection_failed")
 
 
 async def test_projector_that_starts_before_its_database_waits_for_it(place: Place, server: Server):
