@@ -9,6 +9,7 @@ https to http is refused, since it gives up what the client asked for. The proxi
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ from yarl import URL
 from producer_api.addresses import Allowed, check_url, why_refused
 from producer_api.document import Document, DocumentWriter
 from schemas.errors import DocfleetError, ErrorCode
+
+_log = logging.getLogger(__name__)
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Answers that another try may change; besides these, 5xx.
@@ -48,7 +51,7 @@ class NoAnswer(Exception):
 
 
 class _AddressRefused(OSError):
-    """An address that must not be connected to; the text says which and what it is."""
+    """An address that must not be connected to; the text, for the client, says why."""
 
 
 async def fetch(url: str, writer: DocumentWriter, limits: FetchLimits, allowed: Allowed) -> Document:
@@ -156,8 +159,11 @@ class _AddressCheck:
             return
         why = why_refused(ipaddress.ip_address(text), self._allowed)
         if why is not None:
-            where = text if host in ("", text) else f"{host} resolves to {text}, which"
-            error = _AddressRefused(f"{where} is {why}")
+            sentence = f"{text} is {why}"
+            if host not in ("", text):  # what a name leads to in here is not for whoever asks
+                _log.info("%s leads to an address that is refused: %s", host, sentence, extra={"action": "refuse"})
+                sentence = f"{host} leads to an address that is not public"
+            error = _AddressRefused(sentence)
             self._refused.append(error)
             raise error
 
