@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from yarl import URL
+
 from schemas.errors import DocfleetError, ErrorCode
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -165,7 +167,16 @@ def check_url(url: str, allowed: Allowed) -> SplitResult:
     if not host:
         raise _refused("it names no host")
     _check_host(host, allowed)
+    try:
+        as_asked(url)
+    except ValueError as error:  # such as a host with characters that only the standard library's IDNA drops
+        raise _refused("it is no valid URL") from error
     return parts
+
+
+def as_asked(url: str) -> URL:
+    """Return the URL as the HTTP client takes it, never quoted anew: it may be signed. ValueError when it is none."""
+    return URL(url, encoded=url.isascii())
 
 
 def _check_host(host: str, allowed: Allowed) -> None:
@@ -194,4 +205,6 @@ def _normal(host: str) -> str:
 
 
 def _refused(why: str) -> DocfleetError:
-    return DocfleetError(ErrorCode.URL_NOT_ALLOWED, f"file_url is not allowed: {why}.")
+    # A server's Location that is no UTF-8 comes with lone surrogates, which no event can hold.
+    sentence = f"file_url is not allowed: {why}.".encode(errors="backslashreplace").decode()
+    return DocfleetError(ErrorCode.URL_NOT_ALLOWED, sentence)

@@ -21,9 +21,8 @@ from urllib.parse import urljoin
 import aiohttp
 from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
-from yarl import URL
 
-from producer_api.addresses import Allowed, check_url, why_refused
+from producer_api.addresses import Allowed, as_asked, check_url, why_refused
 from producer_api.document import Document, DocumentWriter
 from schemas.errors import DocfleetError, ErrorCode
 
@@ -90,7 +89,7 @@ async def _follow(url: str, writer: DocumentWriter, limits: FetchLimits, allowed
 
 @asynccontextmanager
 async def _get(url: str, limits: FetchLimits, allowed: Allowed) -> AsyncIterator[aiohttp.ClientResponse]:
-    target = URL(url, encoded=url.isascii())  # as it is: a signed URL must not be quoted anew
+    target = as_asked(url)  # which check_url has seen to be one
     refused: list[_AddressRefused] = []
     is_any_allowed = allowed.has_host(target.raw_host or "")
     check = _AddressCheck(Allowed() if is_any_allowed else allowed, refused, is_any_allowed=is_any_allowed)

@@ -12,15 +12,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import KafkaException
-
 from docfleet import metrics, tracing
 from producer_api.addresses import Allowed
 from producer_api.document import DocumentWriter, Storage
 from producer_api.fetch import FetchLimits, NoAnswer, fetch
 from producer_api.outbox import Outbox
 from producer_api.store import UNAVAILABLE, JobRow, Store
-from schemas.errors import DocfleetError, ErrorCode
+from schemas.errors import ERRORS, DocfleetError, ErrorCode
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +112,11 @@ class Fetcher:
                 try:
                     await self._store_document(job)
                     outcome = "stored"
-                except (NoAnswer, DocfleetError) as error:
+                except (ClaimLost, *UNAVAILABLE):
+                    raise
+                except Exception as error:  # what nobody foresaw would be met again and again
+                    if not isinstance(error, (NoAnswer, DocfleetError)):
+                        _log.exception("a try failed in an unforeseen way", extra=extra)
                     outcome = await self._put_off_or_refuse(job, error)
                     span.fail(type(error).__name__, str(error))
             span.set({"docfleet.outcome": outcome})
@@ -150,20 +152,21 @@ class Fetcher:
             raise ClaimLost
         self._wake_relay()
 
-    async def _put_off_or_refuse(self, job: JobRow, error: NoAnswer | DocfleetError) -> str:
-        is_our_store = isinstance(error, DocfleetError) and error.is_transient
-        if is_our_store or (isinstance(error, NoAnswer) and job.fetch_attempts < self._rules.attempts):
+    async def _put_off_or_refuse(self, job: JobRow, error: Exception) -> str:
+        is_tried_again = job.fetch_attempts < self._rules.attempts
+        if isinstance(error, DocfleetError):
+            is_tried_again = error.is_transient  # our store is away
+        if is_tried_again:
             backoff_seconds = self._rules.backoff_seconds * 2 ** min(job.fetch_attempts - 1, 16)
             delay_seconds = min(backoff_seconds, _MOST_BACKOFF_SECONDS) * random.uniform(0.75, 1.25)  # noqa: S311
             await self._store.postpone_fetch(job, delay_seconds)
             return "put off"
-        code = error.code if isinstance(error, DocfleetError) else ErrorCode.URL_UNREACHABLE
-        sentence = error.sentence if isinstance(error, DocfleetError) else str(error)
+        code, sentence = _told(error)
         while True:
             try:
                 await self._outbox.publish_failed(job, code, sentence)
                 break
-            except KafkaException as away:
+            except Exception as away:  # noqa: BLE001  # a registry that is away raises its HTTP client's errors
                 _log.warning("a failure is not told yet", extra={"action": "fetch", "why": str(away)})
                 await asyncio.sleep(_REPUBLISH_SECONDS)
         await self._store.mark_refused(job.job_id)
@@ -196,3 +199,12 @@ class Fetcher:
             renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await renewing
+
+
+def _told(error: Exception) -> tuple[ErrorCode, str]:
+    """Return what a client reads of the last try."""
+    if isinstance(error, DocfleetError):
+        return error.code, error.sentence
+    if isinstance(error, NoAnswer):
+        return ErrorCode.URL_UNREACHABLE, str(error)
+    return ErrorCode.INTERNAL_ERROR, ERRORS[ErrorCode.INTERNAL_ERROR].sentence

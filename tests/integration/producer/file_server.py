@@ -53,6 +53,12 @@ async def running() -> AsyncIterator[FileServer]:
         await released.wait()
         return web.Response()
 
+    async def redirect_in_latin_1(request: web.Request) -> web.Response:
+        assert request.transport is not None  # aiohttp writes UTF-8 only, so the bytes go out beside it
+        request.transport.write(b"HTTP/1.1 302 Found\r\nLocation: http://m\xfcnchen.example/\r\n\r\n")
+        request.transport.close()
+        return web.Response()
+
     async def body(request: web.Request) -> web.Response:
         server.asked[request.path] += 1
         known = _BODIES.get(request.path)
@@ -61,6 +67,7 @@ async def running() -> AsyncIterator[FileServer]:
     app = web.Application()
     for path, handler in {
         "/redirect": redirect,
+        "/redirect-in-latin-1": redirect_in_latin_1,
         "/flaky": flaky,
         "/gzip": zipped,
         "/endless": endless,

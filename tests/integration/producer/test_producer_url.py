@@ -53,7 +53,14 @@ async def test_server_that_fails_at_first_is_tried_again(client: Client, files: 
 
 
 @pytest.mark.parametrize(
-    "url", ["http://10.0.0.1/x", "http://0xa9fea9fe/x", "ftp://example.com/x", "http://a:b@example.com"]
+    "url",
+    [
+        "http://10.0.0.1/x",
+        "http://0xa9fea9fe/x",
+        "ftp://example.com/x",
+        "http://a:b@example.com",
+        "http://exa\u200bmple.com/x",
+    ],
 )
 async def test_forbidden_url_is_refused_at_the_post(producer: Producer, url: str) -> None:
     client = producer.new_key()
@@ -70,6 +77,8 @@ async def test_forbidden_url_is_refused_at_the_post(producer: Producer, url: str
         ("/redirect?to=" + quote("http://169.254.169.254/latest/meta-data"), "URL_NOT_ALLOWED", "metadata"),
         ("/redirect?to=" + quote("http://127.0.0.2:1/x"), "URL_NOT_ALLOWED", "loopback"),
         ("/redirect?to=" + quote("file:///etc/passwd"), "URL_NOT_ALLOWED", "only http and https"),
+        ("/redirect-in-latin-1", "URL_NOT_ALLOWED", r"m\udcfcnchen.example is no valid address"),
+        ("/redirect?to=" + quote("http://exa\u200bmple.com/"), "URL_NOT_ALLOWED", "no valid URL"),
         ("/empty", "EMPTY_FILE", "empty"),
         ("/text", "UNSUPPORTED_FORMAT", "none of PDF"),
         ("/large", "URL_TOO_LARGE", "3000000"),

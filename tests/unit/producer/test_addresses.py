@@ -103,6 +103,19 @@ def test_other_schemes_credentials_and_broken_urls_are_refused(url: str) -> None
     assert refusal.value.code is ErrorCode.URL_NOT_ALLOWED
 
 
+@pytest.mark.parametrize("dropped", ["\u200b", "\u00ad", "\u200d", "\u2060", "\ufeff", "\u115f", "\u2066"])
+def test_host_with_characters_that_only_some_readers_drop_is_refused(dropped: str) -> None:
+    with pytest.raises(DocfleetError, match="no valid URL") as refusal:
+        check_url(f"http://exa{dropped}mple.com/x.pdf", NOTHING)
+    assert refusal.value.code is ErrorCode.URL_NOT_ALLOWED
+
+
+def test_refusal_of_a_url_that_is_no_text_can_be_written_down() -> None:
+    with pytest.raises(DocfleetError) as refusal:
+        check_url(b"http://m\xfcnchen.example/".decode(errors="surrogateescape"), NOTHING)
+    assert refusal.value.sentence.encode() == rb"file_url is not allowed: m\udcfcnchen.example is no valid address."
+
+
 @pytest.mark.parametrize(
     "url",
     [
