@@ -15,7 +15,7 @@ from typing import Final, Self, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from docfleet.kafka import client_config, headers_of, schema_ids
-from docfleet.offsets import ANSWER_SECONDS, ends_of, watermarks_of
+from docfleet.offsets import ANSWER_SECONDS, ends_of, partitions_of, watermarks_of
 from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas import codec, topics
@@ -108,7 +108,7 @@ class DeadLetters:
 
     def extents(self) -> dict[int, Extent]:
         """Return the extent of each partition."""
-        partitions = self._partitions(topics.DLQ.name)
+        partitions = partitions_of(self._consumer, topics.DLQ.name)
         answer = _asked(lambda: self._consumer.committed(partitions, ANSWER_SECONDS))
         committed = {t.partition: t.offset for t in answer}
         extents = {}
@@ -142,7 +142,7 @@ class DeadLetters:
 
     def ends_of(self, topic: topics.Topic) -> dict[int, int]:
         """Return the next offset of each partition of another topic that has anything in it."""
-        return ends_of(self._consumer, self._partitions(topic.name))
+        return ends_of(self._consumer, partitions_of(self._consumer, topic.name))
 
     def close(self) -> None:
         """Close the connections."""
@@ -186,12 +186,6 @@ class DeadLetters:
             fault=fault,
             is_dropped=address.offset < extent.undropped,
         )
-
-    def _partitions(self, topic: str) -> list[TopicPartition]:
-        found = self._consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic]
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
 
 
 def _asked(call: Callable[[], Answer]) -> Answer:

@@ -9,6 +9,14 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 ANSWER_SECONDS: Final = 10.0
 
 
+def partitions_of(consumer: Any, topic: str) -> list[TopicPartition]:  # noqa: ANN401  # untyped library
+    """Return a topic's partitions; KafkaException when no broker answers or the topic is not known, so never none."""
+    found = consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
+
+
 def watermarks_of(consumer: Any, partition: TopicPartition) -> tuple[int, int]:  # noqa: ANN401  # untyped library
     """Return the first offset that is there and the next to be written; KafkaException when no broker answers."""
     found = consumer.get_watermark_offsets(partition, timeout=ANSWER_SECONDS)

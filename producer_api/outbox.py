@@ -54,7 +54,7 @@ class Outbox:
         return self._open
 
     async def publish_failed(self, job: JobRow, code: ErrorCode, sentence: str) -> None:
-        """Say that the job has failed; KafkaException when that did not get into Kafka."""
+        """Say that the job has failed; raises when that did not get into Kafka, with a registry away in any way."""
         event = ClassificationFailed(
             job_id=job.job_id,
             tenant_id=job.tenant_id,
@@ -138,6 +138,8 @@ class Outbox:
                     reached("after_mark")
                 if failed:
                     await self._store.release_unpublished([job.job_id for job in failed])
+                if swept := [job for job in failed if job.is_swept]:
+                    await self._store.take_back_attempts(swept)
             except UNAVAILABLE as error:
                 _log.warning("events are out but not marked", extra={"action": "mark", "why": str(error)})
                 self._delivered, self._failed = delivered + self._delivered, failed + self._failed

@@ -314,7 +314,14 @@ where job_id in (
     limit %(limit)s
     for update of jobs skip locked)
 returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, media_type, size_bytes, categories,
-          none_of_these, evidence, traceparent, file_url, fetch_attempts
+          none_of_these, evidence, traceparent, file_url, fetch_attempts, true as is_swept
+
+-- take_back_attempts --
+-- The messages of swept jobs did not get out, so nobody tried them: their attempts are not spent.
+update jobs
+set attempt = jobs.attempt - 1
+from unnest(%(job_ids)s::uuid[], %(attempts)s::int[]) as swept (job_id, attempt)
+where jobs.job_id = swept.job_id and jobs.attempt = swept.attempt and status in ('queued', 'processing')
 
 -- sweep_refused --
 -- Jobs whose terminal event after a failed fetch never came back: fetched again, which says it again.

@@ -77,6 +77,7 @@ class JobRow:
     traceparent: str | None
     file_url: str | None
     fetch_attempts: int
+    is_swept: bool = False  #: its attempt was raised for a message, and is taken back when that does not get out
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -215,6 +216,11 @@ class Store:
     async def release_unpublished(self, job_ids: Sequence[uuid.UUID]) -> None:
         """Let the relay try these at once."""
         await self._run("release_unpublished", {"job_ids": list(job_ids)})
+
+    async def take_back_attempts(self, swept: Sequence[JobRow]) -> None:
+        """Lower again what `sweep` raised, where the job is still as it left it."""
+        values = {"job_ids": [job.job_id for job in swept], "attempts": [job.attempt for job in swept]}
+        await self._run("take_back_attempts", values)
 
     async def outbox_depth(self) -> tuple[int, int]:
         """Return how many jobs are not in Kafka yet, and how many of them wait for the relay."""

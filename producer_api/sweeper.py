@@ -10,11 +10,11 @@ import logging
 from functools import partial
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 
 from docfleet import metrics, tracing
 from docfleet.kafka import client_config
-from docfleet.offsets import ANSWER_SECONDS, ends_of, is_read, watermarks_of
+from docfleet.offsets import ANSWER_SECONDS, ends_of, is_read, partitions_of, watermarks_of
 from docfleet.settings import KafkaSettings
 from docfleet.threads import in_thread
 from producer_api.outbox import Outbox
@@ -40,7 +40,7 @@ class Offsets:
 
     def of_jobs(self) -> list[Position]:
         """Return each partition of docfleet.jobs."""
-        partitions = self._partitions(JOBS.name)
+        partitions = partitions_of(self._consumer, JOBS.name)
         committed = {t.partition: max(0, t.offset) for t in self._consumer.committed(partitions, ANSWER_SECONDS)}
         return [
             Position(t.partition, committed.get(t.partition, 0), *watermarks_of(self._consumer, t)) for t in partitions
@@ -48,15 +48,11 @@ class Offsets:
 
     def ends_of(self, topic: Topic) -> dict[int, int]:
         """Return the next offset of each partition of a topic that has anything in it."""
-        return ends_of(self._consumer, self._partitions(topic.name))
+        return ends_of(self._consumer, partitions_of(self._consumer, topic.name))
 
     def close(self) -> None:
         """Close the connections."""
         self._consumer.close()
-
-    def _partitions(self, topic: str) -> list[TopicPartition]:
-        found = self._consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic].partitions
-        return [TopicPartition(topic, partition) for partition in found]
 
 
 async def has_projector_read(store: Store, topic: Topic, ends: dict[int, int]) -> bool:
@@ -97,18 +93,30 @@ class Sweeper:
             _log.warning("no sweep while the projector is behind", extra={"action": "sweep"})
             return
         await self._store.sweep_refused(self._silence_seconds, _BATCH)
-        for job in await self._store.sweep(positions, self._silence_seconds, _BATCH):
-            with tracing.about(job.traceparent, job.job_id):
-                await self._again(job, max_attempts)
+        jobs = await self._store.sweep(positions, self._silence_seconds, _BATCH)
+        for job in jobs:
+            if job.attempt <= max_attempts:
+                self._again(job)
+        untold = [job for job in jobs if job.attempt > max_attempts and not await self._has_told_end(job)]
+        if untold:
+            await self._store.take_back_attempts(untold)
 
-    async def _again(self, job: JobRow, max_attempts: int) -> None:
+    def _again(self, job: JobRow) -> None:
+        with tracing.about(job.traceparent, job.job_id):
+            _log.warning("no sign of life: published again", extra={"action": "sweep", "attempt": job.attempt})
+        metrics.RELAYED.labels("sweep").inc()
+        self._outbox.publish(job)
+
+    async def _has_told_end(self, job: JobRow) -> bool:
+        """Say that the job has failed; whether that is in Kafka, else the next sweep says it again."""
         extra = {"action": "sweep", "attempt": job.attempt}
-        if job.attempt <= max_attempts:
-            _log.warning("no sign of life: published again", extra=extra)
-            metrics.RELAYED.labels("sweep").inc()
-            self._outbox.publish(job)
-            return
-        _log.error("no sign of life, and no attempt left", extra=extra)
-        metrics.RELAYED.labels("exhausted").inc()
-        sentence = ERRORS[ErrorCode.ATTEMPTS_EXHAUSTED].sentence
-        await self._outbox.publish_failed(job, ErrorCode.ATTEMPTS_EXHAUSTED, sentence)
+        with tracing.about(job.traceparent, job.job_id):
+            _log.error("no sign of life, and no attempt left", extra=extra)
+            metrics.RELAYED.labels("exhausted").inc()
+            sentence = ERRORS[ErrorCode.ATTEMPTS_EXHAUSTED].sentence
+            try:
+                await self._outbox.publish_failed(job, ErrorCode.ATTEMPTS_EXHAUSTED, sentence)
+            except Exception as error:  # noqa: BLE001  # a registry that is away raises its HTTP client's errors
+                _log.warning("a failure is not told yet", extra=extra | {"why": str(error)})
+                return False
+        return True
