@@ -344,10 +344,11 @@ select pg_try_advisory_lock(%(reaping_lock)s)
 select pg_advisory_unlock(%(reaping_lock)s)
 
 -- documents_to_reap --
--- Jobs that ended long enough ago for their document to go, the oldest first.
+-- Jobs that ended long enough ago for their document to go, the oldest first. A job's end carries its worker's clock,
+-- which may be far behind; created_at is this database's, and no job ended before it.
 select job_id, object_name
 from jobs
-where finished_at < now() - %(keep)s and document_deleted_at is null
+where finished_at < now() - %(keep)s and created_at < now() - %(keep)s and document_deleted_at is null
 order by finished_at
 limit %(limit)s
 
@@ -358,12 +359,13 @@ set document_deleted_at = now()
 where job_id = any(%(job_ids)s) and finished_at is not null and document_deleted_at is null
 
 -- reap_jobs --
--- Forget jobs that ended long enough ago and whose document is gone; an answer to an Idempotency-Key goes with its job.
+-- Forget jobs that ended long enough ago, by both clocks, and whose document is gone; an answer to an Idempotency-Key
+-- goes with its job.
 delete from jobs
 where job_id in (
     select job_id
     from jobs
-    where document_deleted_at is not null and finished_at < now() - %(keep)s
+    where document_deleted_at is not null and finished_at < now() - %(keep)s and created_at < now() - %(keep)s
     order by finished_at
     limit %(limit)s
     for update skip locked)

@@ -48,15 +48,27 @@ class Kept:
         storage = Storage(objects or self.objects, self.storage.threads, 1, 1)
         return Reaper(self.store, storage, self.offsets, keep)
 
-    def job(self, status: str = "completed", *, hours_ago: float = 0.0) -> uuid.UUID:
+    def job(
+        self, status: str = "completed", *, hours_ago: float = 0.0, accepted_hours_ago: float | None = None
+    ) -> uuid.UUID:
+        """Make a job that ended so long ago, and was accepted then too unless it is said otherwise."""
         job_id = uuid.uuid4()
         result, error = {"completed": ("{}", None), "failed": (None, "E")}.get(status, (None, None))
         with psycopg.connect(self.dsn) as connection:
             connection.execute(
                 "insert into jobs (job_id, tenant_id, status, progress, created_at, last_seen_at, object_name, result,"
-                " error_code, error, finished_at) values (%s, 'acme', %s, 'x', now(), now(), %s, %s, %s, %s,"
-                " now() - %s * interval '1 hour')",
-                (job_id, status, document_name(job_id), result, error, error, hours_ago if result or error else None),
+                " error_code, error, finished_at) values (%s, 'acme', %s, 'x', now() - %s * interval '1 hour', now(),"
+                " %s, %s, %s, %s, now() - %s * interval '1 hour')",
+                (
+                    job_id,
+                    status,
+                    hours_ago if accepted_hours_ago is None else accepted_hours_ago,
+                    document_name(job_id),
+                    result,
+                    error,
+                    error,
+                    hours_ago if result or error else None,
+                ),
             )
         self.put(job_id)
         return job_id
@@ -118,6 +130,16 @@ async def test_row_goes_its_time_after_the_end_but_not_before_its_document(kept:
     await kept.reaper(KeepFor(document_seconds=2 * HOUR, job_seconds=4 * HOUR, orphan_seconds=HOUR)).reap()
     assert set(kept.rows()) == {young, running}
     assert kept.documents() == {document_name(running)}
+
+
+async def test_end_by_a_clock_that_is_behind_counts_from_when_the_job_was_accepted(kept: Kept):
+    told_behind = kept.job(hours_ago=5, accepted_hours_ago=1)
+    keep = KeepFor(document_seconds=2 * HOUR, job_seconds=2 * HOUR, orphan_seconds=HOUR)
+    await kept.reaper(keep).reap()
+    assert kept.rows() == {told_behind: False}
+    assert kept.documents() == {document_name(told_behind)}
+    await kept.reaper(KeepFor(document_seconds=HOUR / 2, job_seconds=2 * HOUR, orphan_seconds=HOUR)).reap()
+    assert kept.rows() == {told_behind: True}
 
 
 async def test_zero_keeps_for_ever(kept: Kept):
@@ -195,8 +217,8 @@ async def test_answer_to_an_idempotency_key_goes_with_its_job(start: Start, post
         client = producer.new_key()
         job_id = job_id_of(await client.post(Idempotency_Key="k"))
         producer.execute(
-            "update jobs set status = 'completed', result = '{}', finished_at = now() - interval '2 days'"
-            " where job_id = %s",
+            "update jobs set status = 'completed', result = '{}', finished_at = now() - interval '2 days',"
+            " created_at = now() - interval '2 days' where job_id = %s",
             job_id,
         )
         await eventually(lambda: not client.jobs())
