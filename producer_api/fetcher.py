@@ -133,6 +133,7 @@ class Fetcher:
 
     async def _store_document(self, job: JobRow) -> None:
         if job.fetch_attempts > 1:
+            await self._make_sure_of_claim(job)
             # The try before may have died after its object was stored; what is at the URL may have changed since.
             await asyncio.get_running_loop().run_in_executor(
                 self._storage.threads, self._storage.objects.delete, job.object_name
@@ -163,6 +164,7 @@ class Fetcher:
             return "put off"
         code, sentence = _told(error)
         while True:
+            await self._make_sure_of_claim(job)
             try:
                 await self._outbox.publish_failed(job, code, sentence)
                 break
@@ -171,6 +173,11 @@ class Fetcher:
                 await asyncio.sleep(_REPUBLISH_SECONDS)
         await self._store.mark_refused(job.job_id)
         return "refused"
+
+    async def _make_sure_of_claim(self, job: JobRow) -> None:
+        """Return when the claim is ours now: Postgres may have been away, or this process still, for a whole lease."""
+        if not await self._store.renew_fetch(job, _LEASE_SECONDS):
+            raise ClaimLost
 
     @asynccontextmanager
     async def _claimed(self, job: JobRow) -> AsyncIterator[None]:
