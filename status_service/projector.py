@@ -4,7 +4,8 @@ Where the group goes on is kept in Postgres, in the transaction that writes the 
 afterwards, for lag tools only. A partition is not read before it is claimed in Postgres, so while
 Postgres is away nothing is fetched, and a batch that could not be written is kept and tried again
 while the group is still served. A zombie (a process whose partitions went to another while it
-slept) is fenced by the claim's epoch. Owns the consumer; statements and rows are the store's.
+slept) is fenced by the claim's epoch; what is still ours then is claimed again, after a pause in which the
+group is served and a zombie learns what it has lost. Owns the consumer; statements and rows are the store's.
 
 Behind, the next batch is read and decoded while Postgres writes the one before. At most one write is
 under way, and nothing that was decoded ahead of it outlives a turn: when the write fails, both batches
@@ -154,14 +155,15 @@ class Projector:
             if self._batch:
                 ready = prepare(self._batch, self._schema_ids)
         finally:
-            is_even = self._settle()
-        if ready is not None and is_even:
+            self._settle()
+        if ready is not None:
             self._begin(ready)
         if self._retry_seconds:
             self._settle()  # nothing is read before it is known that Postgres is back
 
     def _finish(self) -> None:
-        if self._settle() and self._batch:
+        self._settle()
+        if self._batch:
             self._begin(prepare(self._batch, self._schema_ids))
             self._settle()
 
@@ -169,6 +171,8 @@ class Projector:
         """Do a step; if it fails, keep the batch, pause, and let the next try wait."""
         try:
             step()
+        except Fenced as error:
+            self._back_off("another process claimed partitions", error, at_least_seconds=_LAST_RETRY_SECONDS)
         except KafkaException as error:
             if error.args[0].fatal():
                 raise
@@ -186,8 +190,8 @@ class Projector:
             return True
         return False
 
-    def _back_off(self, what: str, error: Exception) -> None:
-        self._retry_seconds = min(_LAST_RETRY_SECONDS, max(_FIRST_RETRY_SECONDS, 2 * self._retry_seconds))
+    def _back_off(self, what: str, error: Exception, *, at_least_seconds: float = _FIRST_RETRY_SECONDS) -> None:
+        self._retry_seconds = min(_LAST_RETRY_SECONDS, max(at_least_seconds, 2 * self._retry_seconds))
         self._retry_at = time.monotonic() + self._retry_seconds
         extra = {"action": "projection_postponed", "messages": len(self._batch)}
         logger.warning("%s, next try in %.1f s: %s", what, self._retry_seconds, error, extra=extra)
@@ -228,18 +232,18 @@ class Projector:
         self._writing = _Writing(ready, self._writer.begin(ready.changes, advances))
         self._batch = []
 
-    def _settle(self) -> bool:
-        """Wait for the write under way and note what came of it; False when it was fenced. Raises what it raised."""
+    def _settle(self) -> None:
+        """Wait for the write under way and note what came of it. Raises what it raised."""
         writing, self._writing = self._writing, None
         if writing is None:
-            return True
+            return
         try:
             writing.written.result()
-        except Fenced as fenced:
-            logger.warning("%s", fenced, extra={"action": "projector_fenced"})
-            self._batch = writing.ready.messages + self._batch
-            self._forget(fenced.partitions)
-            return False
+        except Fenced:
+            # all of them: when the table was lost, the partitions in which nothing new is said would never tell
+            self._unclaimed |= self._claims.keys()
+            self._forget(set(self._claims))
+            raise
         except BaseException:
             self._batch = self._ours(writing.ready.messages) + self._batch
             raise
@@ -249,10 +253,11 @@ class Projector:
                 self._lag.moved(partition, next_offset)
         writing.ready.count()
         traces.tell(writing.ready.decoded.said, self._intake.consumer_group, since_ns=writing.ready.since_ns)
-        return True
 
     def _claim(self) -> None:
         """Claim what was assigned and begin to read it where Postgres says."""
+        if fenced := self._held(self._unclaimed):
+            self._consumer.incremental_unassign(fenced)  # or it could not be assigned at another offset
         claims = self._store.claim(sorted(self._unclaimed))
         for partition, claim in claims.items():
             topic, number = partition
@@ -287,8 +292,12 @@ class Projector:
         dropped = {(tp.topic, tp.partition) for tp in partitions}
         self._unclaimed -= dropped
         self._forget(dropped)
-        held = {(tp.topic, tp.partition) for tp in consumer.assignment()}
-        consumer.incremental_unassign([TopicPartition(*partition) for partition in sorted(dropped & held)])
+        consumer.incremental_unassign(self._held(dropped))
+
+    def _held(self, partitions: set[Partition]) -> list[TopicPartition]:
+        """Return those of the partitions that the consumer has begun to read."""
+        held = {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
+        return [TopicPartition(*partition) for partition in sorted(partitions & held)]
 
     def _forget(self, partitions: set[Partition]) -> None:
         for partition in partitions:

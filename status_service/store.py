@@ -45,11 +45,11 @@ class Advance:
 
 
 class Fenced(Exception):
-    """Another process has claimed some of the partitions since; nothing was written."""
+    """Another process has claimed some of the partitions since, or their rows are gone; nothing was written."""
 
     def __init__(self, partitions: set[Partition]) -> None:
         self.partitions = partitions
-        super().__init__(f"claimed by another process: {sorted(partitions)}")
+        super().__init__(f"no longer claimed by us: {sorted(partitions)}")
 
 
 class ProjectionStore:

@@ -64,7 +64,10 @@ def terminate_projector(place: Place) -> None:
         connection.execute(f"{query} and datname = current_database()")
 
 
-def test_batch_decoded_ahead_is_not_written_when_another_has_claimed_its_partition(place: Place, prepared: list[int]):
+def test_batch_decoded_ahead_is_not_written_when_another_has_claimed_its_partition(
+    place: Place, prepared: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(projector, "_LAST_RETRY_SECONDS", 600.0)  # before it claims again
     job_id = place.queued()
     place.say([started(job_id), completed(job_id)])
     with place.projecting() as running:
