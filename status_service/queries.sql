@@ -37,7 +37,7 @@ where consumer_group = %(consumer_group)s and topic = %(topic)s and partition = 
     and owner_epoch = %(owner_epoch)s
 
 -- advance_offsets --
--- Move on; a partition that another process has claimed since is not among the returned ones.
+-- Move on; a partition that another process has claimed since, or of which Postgres forgot rows, is not returned.
 update consumer_offsets as o
 set next_offset = c.next_offset
 from unnest(
@@ -46,8 +46,9 @@ from unnest(
 ) as c (topic, partition, owner_epoch, from_offset, next_offset)
 where o.consumer_group = %(consumer_group)s and o.topic = c.topic and o.partition = c.partition
     and o.owner_epoch = c.owner_epoch
+    -- the first: a batch whose commit was not heard of is written again;
     -- the second: a topic that was made anew under a running projector begins at 0 again
-    and (o.next_offset <= c.next_offset or o.next_offset = c.from_offset)
+    and (o.next_offset between c.from_offset and c.next_offset or o.next_offset = c.from_offset)
 returning o.topic, o.partition
 
 -- upsert_jobs --

@@ -125,6 +125,24 @@ def test_batch_whose_commit_was_not_heard_of_can_be_written_again(store: Project
     assert row_of(postgres, event.job_id)["status"] == "completed"  # type: ignore[index]
 
 
+def test_offsets_that_postgres_forgot_are_not_passed_over(store: ProjectionStore, postgres: str):
+    """It came back with an older state: what lies between is written again, by whoever claims the partition next."""
+    claim = store.claim([PARTITION])[PARTITION]
+    store.write(batch_of(), {PARTITION: Advance(claim, 480)})
+    event = completed()
+    with pytest.raises(Fenced):
+        store.write(batch_of(event), {PARTITION: Advance(Claim(claim.owner_epoch, 500), 510)})
+    assert row_of(postgres, event.job_id) is None
+    assert store.claim([PARTITION])[PARTITION].next_offset == 480
+
+
+def test_topic_that_was_made_anew_begins_at_its_beginning(store: ProjectionStore):
+    claim = store.claim([PARTITION])[PARTITION]
+    store.write(batch_of(), {PARTITION: Advance(claim, 480)})
+    store.write(batch_of(), {PARTITION: Advance(Claim(claim.owner_epoch, 480), 3)})
+    assert store.claim([PARTITION])[PARTITION].next_offset == 3
+
+
 def test_row_that_postgres_refuses_does_not_keep_the_others_out(store: ProjectionStore, postgres: str):
     good, bad = completed(), completed(result="no JSON at all")
     claim = store.claim([PARTITION])[PARTITION]
