@@ -25,6 +25,13 @@ _IDS_PER_PAYLOAD: Final = 200
 _SQL: Final = {name: text.encode() for name, text in load_queries("status_service").items()}
 _CHANGE_COLUMNS: Final = ("progress", *(name for name in Change.__dataclass_fields__))
 
+#: Errors over what a row says, which come again however often it is written. The last two, such as a text that is too
+#: large for an index, are OperationalErrors like those of a database that is away.
+_REFUSALS: Final = (
+    *(psycopg.DataError, psycopg.IntegrityError),
+    *(psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex),
+)
+
 Partition = tuple[str, int]
 
 
@@ -92,7 +99,7 @@ class ProjectionStore:
                 _notify(connection, _write_rows(connection, batch))
                 reached("before_projection_commit")
             reached("after_projection_commit")
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
+        except _REFUSALS as error:
             logger.warning("Postgres refuses something: %s", error, extra={"action": "batch_refused"})
             with connection.transaction():
                 self._advance(connection, advances)
@@ -161,7 +168,7 @@ def _write_singly(connection: psycopg.Connection[Any], batch: Batch) -> Sequence
         try:
             with connection.transaction():
                 changed += _write_rows(connection, alone)
-        except (psycopg.DataError, psycopg.IntegrityError):
+        except _REFUSALS:
             with tracing.about(batch.traceparents.get(job_id), job_id):
                 logger.exception("a job's change cannot be stored and is left out", extra={"action": "change_refused"})
     return changed

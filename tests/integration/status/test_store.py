@@ -1,6 +1,7 @@
 """Rows and offsets in one transaction: the guards of queries.sql, on a real database."""
 
 import itertools
+import random
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -145,9 +146,11 @@ def test_topic_that_was_made_anew_begins_at_its_beginning(store: ProjectionStore
 
 def test_row_that_postgres_refuses_does_not_keep_the_others_out(store: ProjectionStore, postgres: str):
     good, bad = completed(), completed(result="no JSON at all")
+    too_large = completed(tenant_id=random.Random(7).randbytes(2000).hex())  # for an index, even compressed
     claim = store.claim([PARTITION])[PARTITION]
-    store.write(batch_of(bad, good), {PARTITION: Advance(claim, 2)})
-    assert row_of(postgres, bad.job_id) is None
+    for batch in (batch_of(too_large, started(good.job_id)), batch_of(bad, too_large, good)):
+        store.write(batch, {PARTITION: Advance(claim, 2)})
+    assert (row_of(postgres, bad.job_id), row_of(postgres, too_large.job_id)) == (None, None)
     assert row_of(postgres, good.job_id)["status"] == "completed"  # type: ignore[index]
     assert store.claim([PARTITION])[PARTITION].next_offset == 2
 
