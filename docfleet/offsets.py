@@ -17,9 +17,14 @@ def partitions_of(consumer: Any, topic: str) -> list[TopicPartition]:  # noqa: A
     return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
 
 
-def watermarks_of(consumer: Any, partition: TopicPartition) -> tuple[int, int]:  # noqa: ANN401  # untyped library
+def watermarks_of(
+    consumer: Any,  # noqa: ANN401  # untyped library
+    partition: TopicPartition,
+    *,
+    within_seconds: float = ANSWER_SECONDS,
+) -> tuple[int, int]:
     """Return the first offset that is there and the next to be written; KafkaException when no broker answers."""
-    found = consumer.get_watermark_offsets(partition, timeout=ANSWER_SECONDS)
+    found = consumer.get_watermark_offsets(partition, timeout=within_seconds)
     if found is None:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001  # the library's own name
     low, high = found

@@ -24,6 +24,7 @@ import psycopg
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from docfleet import metrics
+from docfleet.offsets import watermarks_of
 from docfleet.stopping import Deadline
 from schemas import topics
 from schemas.codec import SchemaIds
@@ -47,7 +48,11 @@ _TAKEN_AT_ONCE: Final = 500
 _POLL_SECONDS: Final = 0.1
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 2.0
+#: For the answers about all partitions that are claimed at a time, and about one when that is used up.
 _BROKER_SECONDS: Final = 5.0
+_LEAST_BROKER_SECONDS: Final = 0.5
+#: From one try to claim a partition that has no leader to the next, in which the others are read.
+_LEADERLESS_SECONDS: Final = 10.0
 #: A loop that has not turned for this long hangs. Its longest step is a statement on a lost connection, 10 s.
 _HANGS_AFTER_SECONDS: Final = 60.0
 
@@ -85,6 +90,7 @@ class Projector:
         self._consumer = Consumer(dict(intake.kafka) | {"group.id": intake.consumer_group, "error_cb": _log_error})
         self._lag = LagReport(self._consumer)
         self._unclaimed: set[Partition] = set()
+        self._claim_at = 0.0
         self._claims: dict[Partition, Claim] = {}
         self._batch: list[Message] = []
         self._writing: _Writing | None = None
@@ -145,7 +151,7 @@ class Projector:
         self._lag.tell(self._claims)
 
     def _catch_up(self) -> None:
-        if self._unclaimed:
+        if self._unclaimed and time.monotonic() >= self._claim_at:
             self._settle()
             self._claim()
         ready: Ready | None = None
@@ -242,6 +248,7 @@ class Projector:
         except Fenced:
             # all of them: when the table was lost, the partitions in which nothing new is said would never tell
             self._unclaimed |= self._claims.keys()
+            self._claim_at = 0.0
             self._forget(set(self._claims))
             raise
         except BaseException:
@@ -255,25 +262,44 @@ class Projector:
         traces.tell(writing.ready.decoded.said, self._intake.consumer_group, since_ns=writing.ready.since_ns)
 
     def _claim(self) -> None:
-        """Claim what was assigned and begin to read it where Postgres says."""
+        """Claim what was assigned and begin to read it where Postgres says; what has no leader is left for later."""
         if fenced := self._held(self._unclaimed):
             self._consumer.incremental_unassign(fenced)  # or it could not be assigned at another offset
-        claims = self._store.claim(sorted(self._unclaimed))
-        for partition, claim in claims.items():
-            topic, number = partition
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_BROKER_SECONDS)
-            if not low <= claim.next_offset <= high:
-                extra = {"action": "partition_restarted", "topic": topic, "partition": number}
-                logger.warning("offset %d is not there, from %d on", claim.next_offset, low, extra=extra)
-                claims[partition] = self._store.restart(partition, claim, low)
-        begin = [TopicPartition(topic, number, claims[topic, number].next_offset) for topic, number in claims]
-        self._consumer.incremental_assign(begin)
-        self._consumer.resume(begin)  # librdkafka remembers that a partition was paused when it was last ours
+        claims: dict[Partition, Claim] = {}
+        deadline = Deadline(_BROKER_SECONDS)
+        for partition, claim in self._store.claim(sorted(self._unclaimed)).items():
+            self._turned_at = time.monotonic()  # many without a leader take long, but nothing hangs
+            try:
+                claims[partition] = self._existing(partition, claim, deadline)
+            except KafkaException as error:
+                if error.args[0].fatal():
+                    raise
+                extra = {"action": "partition_left", "topic": partition[0], "partition": partition[1]}
+                logger.warning(
+                    "a partition cannot be read, next try in %.0f s: %s", _LEADERLESS_SECONDS, error, extra=extra
+                )
+        if claims:
+            begin = [TopicPartition(topic, number, claim.next_offset) for (topic, number), claim in claims.items()]
+            self._consumer.incremental_assign(begin)
+            self._consumer.resume(begin)  # librdkafka remembers that a partition was paused when it was last ours
         self._claims |= claims
         self._unclaimed -= claims.keys()
+        self._claim_at = time.monotonic() + _LEADERLESS_SECONDS
+
+    def _existing(self, partition: Partition, claim: Claim, deadline: Deadline) -> Claim:
+        """Return the claim, at the topic's beginning when the topic does not have its offset."""
+        topic, number = partition
+        seconds = max(_LEAST_BROKER_SECONDS, deadline.remaining())
+        low, high = watermarks_of(self._consumer, TopicPartition(topic, number), within_seconds=seconds)
+        if low <= claim.next_offset <= high:
+            return claim
+        extra = {"action": "partition_restarted", "topic": topic, "partition": number}
+        logger.warning("offset %d is not there, from %d on", claim.next_offset, low, extra=extra)
+        return self._store.restart(partition, claim, low)
 
     def _on_assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._unclaimed |= {(tp.topic, tp.partition) for tp in partitions}
+        self._claim_at = 0.0
         consumer.incremental_assign([])  # they follow when they are claimed
         self._was_assigned = True
         metrics.REBALANCES.labels("assigned").inc(len(partitions))

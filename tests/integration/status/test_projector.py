@@ -3,14 +3,15 @@
 import random
 import time
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas import codec, events
 from schemas.topics import Topic
+from status_service import projector
 from tests import foreign_client
 from tests.events import EPOCH, at, cancelled, completed, failed, life, progressed, requested, started
 from tests.integration.status.place import Place
@@ -42,9 +43,9 @@ def test_events_become_a_row(place: Place, group_protocol: str):
     job_id = uuid.uuid4()
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     place.say([requested(job_id, none_of_these=0.7, evidence=True), *life(job_id)[1:]], traceparent=traceparent)
-    with place.projecting(group_protocol=group_protocol) as projector:
+    with place.projecting(group_protocol=group_protocol) as running:
         eventually_sync(place.is_caught_up)
-        assert projector.unready() is None
+        assert running.unready() is None
     row = place.row(job_id)
     assert (row["status"], row["progress"], row["tenant_id"]) == ("completed", "Classification completed", "acme")
     assert (row["created_at"], row["started_at"], row["finished_at"]) == (EPOCH, at(1), at(9))
@@ -233,9 +234,9 @@ def test_header_whose_name_is_no_text_is_left_out_and_its_event_counts(place: Pl
 def test_registry_that_is_away_holds_events_up_and_loses_none(place: Place):
     event, ids = completed(), LateRegistry()
     place.say_bytes(place.events, codec.encode(event, ids))
-    with place.projecting(schema_ids=ids) as projector:
+    with place.projecting(schema_ids=ids) as running:
         assert_never(place.rows, for_seconds=0.7)
-        assert projector.fault() is None
+        assert running.fault() is None
         ids.is_there = True
         eventually_sync(place.is_caught_up)
     assert place.row(event.job_id)["status"] == "completed"
@@ -262,7 +263,7 @@ def test_projector_whose_partitions_were_claimed_by_another_writes_nothing_befor
     place: Place, caplog: pytest.LogCaptureFixture
 ):
     place.say(life())
-    with place.projecting() as projector:
+    with place.projecting() as running:
         eventually_sync(place.is_caught_up)
         with psycopg.connect(place.dsn) as connection:
             connection.execute("update consumer_offsets set owner_epoch = owner_epoch + 1")
@@ -273,7 +274,7 @@ def test_projector_whose_partitions_were_claimed_by_another_writes_nothing_befor
         assert (place.row(late[0].job_id), place.offsets()) == ({}, stored)  # it waits: it may not know yet
         eventually_sync(place.is_caught_up)
         assert all(place.offsets()[partition][1] == epoch + 1 for partition, (_, epoch) in stored.items())
-        assert projector.fault() is None
+        assert running.fault() is None
     assert [row["status"] for row in place.rows()] == ["completed"] * 2
 
 
@@ -281,7 +282,7 @@ def test_projector_whose_partitions_were_claimed_by_another_writes_nothing_befor
 def test_projector_whose_offsets_were_lost_reads_everything_again_and_goes_on(place: Place, group_protocol: str):
     """Partitions that stay silent come back, too."""
     place.say(event for _ in range(60) for event in life())
-    with place.projecting(group_protocol=group_protocol) as projector:
+    with place.projecting(group_protocol=group_protocol) as running:
         eventually_sync(place.is_caught_up)
         with psycopg.connect(place.dsn) as connection:
             connection.execute("delete from consumer_offsets")
@@ -290,10 +291,35 @@ def test_projector_whose_offsets_were_lost_reads_everything_again_and_goes_on(pl
         eventually_sync(place.is_caught_up)
         place.say(life())
         eventually_sync(place.is_caught_up)
-        assert projector.fault() is None
+        assert running.fault() is None
     rows = place.rows()
     assert [row["status"] for row in rows] == ["completed"] * 62
     assert all(row["object_name"] and row["started_at"] for row in rows)  # from every topic, without a gap
+
+
+class LeaderlessConsumer(Consumer):
+    """As if a partition had no leader: one broker cannot be without and go on with its others."""
+
+    leaderless: ClassVar[set[tuple[str, int]]] = set()
+
+    def get_watermark_offsets(self, partition: TopicPartition, *arguments: Any, **options: Any) -> Any:
+        if (partition.topic, partition.partition) in self.leaderless:
+            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        return super().get_watermark_offsets(partition, *arguments, **options)
+
+
+def test_partition_without_a_leader_keeps_no_other_from_being_read(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(projector, "Consumer", LeaderlessConsumer)
+    place.say(event for _ in range(20) for event in life())
+    left = (place.events.name, 1)
+    monkeypatch.setattr(LeaderlessConsumer, "leaderless", {left})
+    others = place.ends().items() - {(left, place.ends()[left])}
+    with place.projecting():
+        eventually_sync(lambda: {(name, offset) for name, (offset, _) in place.offsets().items()} >= others)
+        assert place.offsets()[left][0] == 0
+        LeaderlessConsumer.leaderless.clear()
+        eventually_sync(place.is_caught_up)
+    assert [row["status"] for row in place.rows()] == ["completed"] * 20
 
 
 def assert_never(happens: Any, *, for_seconds: float) -> None:
