@@ -1,10 +1,16 @@
-"""How a process stops: SIGTERM or SIGINT sets one event, and one Deadline is the budget of all that follows."""
+"""How a process stops: SIGTERM or SIGINT sets one event, and one Deadline is the budget of all that follows.
+
+Another event says that a part which should run for ever has died; the process then stops, too, and is started anew.
+"""
 
 import asyncio
+import logging
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, Final
+
+logger = logging.getLogger(__name__)
 
 _CANCEL_AGAIN_SECONDS: Final = 2.0  #: what a task may take to tidy up
 
@@ -32,6 +38,25 @@ def stop_requested() -> asyncio.Event:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, requested.set)
     return requested
+
+
+async def guarded(work: Coroutine[Any, Any, None], has_died: asyncio.Event) -> None:
+    """Run what never ends by itself; log what it dies of, and set the event."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        logger.exception("a background task died", extra={"action": "die"})
+        has_died.set()
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Return when one of the events is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -15,7 +15,7 @@ from docfleet.http import application, listen
 from docfleet.kafka import Publisher
 from docfleet.objects import ObjectStore
 from docfleet.postgres import open_pool
-from docfleet.stopping import Deadline, end_tasks, stop_requested
+from docfleet.stopping import Deadline, end_tasks, first_of, guarded, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from docfleet.threads import in_thread
 from producer_api import docs_page
@@ -100,8 +100,8 @@ class Service:
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Start what the handlers need; when they are done, publish what is left and close."""
         await self.pool.open(wait=False)
-        publishing = asyncio.create_task(self._guarded(self.outbox.run()))
-        loops = [asyncio.create_task(self._guarded(work)) for work in self._loops()]
+        publishing = asyncio.create_task(guarded(self.outbox.run(), self.has_died))
+        loops = [asyncio.create_task(guarded(work, self.has_died)) for work in self._loops()]
         yield
         await end_tasks(loops)
         await self.outbox.drain(self.deadline)
@@ -152,16 +152,6 @@ class Service:
             look_seconds=settings.relay_interval_seconds,
             progress=QUEUED,
         )
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a loop that never ends by itself; when it does, the process stops and is started anew."""
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            _log.exception("a background task died", extra={"action": "die"})
-            self.has_died.set()
 
     async def _postgres(self) -> str | None:
         try:
@@ -221,17 +211,10 @@ async def run(settings: ProducerSettings) -> int:
     )
     service.health.is_started = True
     _log.info("listening", extra={"action": "listen", "host": settings.http_host, "port": port})
-    await _first(requested, service.has_died)
+    await first_of(requested, service.has_died)
     service.health.is_stopping = True
     service.deadline = Deadline(settings.stop_deadline_seconds)
     _log.info("stopping", extra={"action": "stop"})
     await runner.cleanup()
     await asyncio.to_thread(tracing.stop, service.deadline)
     return 1 if service.has_died.is_set() else 0
-
-
-async def _first(*events: asyncio.Event) -> None:
-    waiting = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()

@@ -12,8 +12,9 @@ from docfleet import http, tracing
 from docfleet.api_keys import ApiKeys
 from docfleet.kafka import consumer_config, schema_ids
 from docfleet.postgres import open_pool
-from docfleet.stopping import Deadline, end_tasks, stop_requested
+from docfleet.stopping import Deadline, end_tasks, first_of, guarded, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
+from docfleet.threads import in_thread
 from schemas.topics import STATUS_GROUP
 from status_service.census import Census
 from status_service.jobs import Jobs
@@ -30,10 +31,13 @@ _CLOSING_SECONDS: Final = 2.0
 
 
 async def run(settings: StatusSettings) -> int:
-    """Serve until SIGTERM or SIGINT and return the exit code: 0 after a tidy stop, 1 when the deadline came first."""
+    """Serve until SIGTERM or SIGINT and return the exit code: 0 after a tidy stop.
+
+    It is 1 when the deadline came first, or when a part died: readers would be told of a table that stands still.
+    """
     log_to_stderr(SERVICE, settings.log_level)
     tracing.start(SERVICE)
-    requested = stop_requested()
+    requested, has_died = stop_requested(), asyncio.Event()
     dsn = settings.database_url.get_secret_value()
     pool = open_pool(dsn, max_size=settings.database_pool_size, answer_seconds=settings.database_timeout_seconds)
     changes = Changes(dsn)
@@ -43,22 +47,24 @@ async def run(settings: StatusSettings) -> int:
 
     await pool.open()
     tasks = [
-        asyncio.create_task(changes.listen(), name="listen"),
-        asyncio.create_task(Census(pool).run(), name="count"),
+        asyncio.create_task(guarded(changes.listen(), has_died), name="listen"),
+        asyncio.create_task(guarded(Census(pool).run(), has_died), name="count"),
     ]
     projector.start()
+    watching = asyncio.create_task(guarded(_outlive(projector), has_died), name="watch")
     app = http.application(SERVICE, health)
     add_routes(app, Lookup(ApiKeys(pool, ttl_seconds=settings.key_cache_seconds), Jobs(pool), changes))
     runner, port = await http.listen(app, settings.http_host, settings.http_port)
     health.is_started = True
     logger.info("serving on port %d", port, extra={"action": "started", "port": port})
 
-    await requested.wait()
+    await first_of(requested, has_died)
     deadline = Deadline(settings.stop_deadline_seconds)
     logger.info("stopping", extra={"action": "stopping"})
     health.is_stopping = True
     changes.release()
-    is_tidy = await asyncio.to_thread(projector.stop, deadline)
+    await end_tasks([watching])
+    is_tidy = await asyncio.to_thread(projector.stop, deadline) and not has_died.is_set()
     try:
         await asyncio.wait_for(_close(runner, tasks, pool), max(_CLOSING_SECONDS, deadline.remaining()))
     except TimeoutError:
@@ -78,6 +84,11 @@ def intake(settings: StatusSettings) -> Intake:
     )
     # Unlike jobs, events take microseconds each: a long prefetch is what makes batches large.
     return Intake(config | {"queued.min.messages": 10_000, "topic.metadata.refresh.interval.ms": 10_000})
+
+
+async def _outlive(projector: Projector) -> None:
+    await in_thread(projector.join)
+    raise RuntimeError("the projector ended")
 
 
 async def _close(runner: web.AppRunner, tasks: list[asyncio.Task[None]], pool: AsyncConnectionPool[Any]) -> None:

@@ -108,6 +108,10 @@ class Projector:
         self._thread.join(deadline.remaining())
         return not self._thread.is_alive()
 
+    def join(self) -> None:
+        """Return when the projector has ended. Blocks."""
+        self._thread.join()
+
     def fault(self) -> str | None:
         """Return why the loop does not turn; None while it does."""
         if not self._thread.is_alive():
@@ -135,8 +139,8 @@ class Projector:
                 self._turn()
             self._attempt(self._finish)
             self._lag.commit()
-        except KafkaException:
-            logger.exception("the consumer failed for good", extra={"action": "projector_failed"})
+        except Exception:
+            logger.exception("the projector failed for good", extra={"action": "projector_failed"})
         finally:
             self._consumer.close()
             self._writer.close()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -22,12 +22,12 @@ from tests.waiting import PATIENCE_SECONDS, eventually_sync
 
 
 @contextmanager
-def process(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(
+    environment: dict[str, str], program: Sequence[str] = ("-m", "status_service")
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     port = free_port()
     environment = {**os.environ, "DOCFLEET_HTTP_PORT": str(port), "DOCFLEET_HTTP_HOST": "127.0.0.1"} | environment
-    running = subprocess.Popen(
-        [sys.executable, "-m", "status_service"], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    running = subprocess.Popen([sys.executable, *program], env=environment, stderr=subprocess.PIPE, text=True)
     try:
         yield running, f"http://127.0.0.1:{port}"
     finally:
@@ -62,6 +62,18 @@ def test_process_projects_answers_and_stops_in_order(environment: dict[str, str]
 
 def topics_read():
     return topics.JOBS, topics.EVENTS, topics.PROGRESS
+
+
+@pytest.mark.parametrize("needed", ["projector.LagReport.tell", "notify.sql", "census.metrics"])
+def test_process_of_which_a_part_died_stops_in_order_and_says_so(environment: dict[str, str], needed: str):
+    """The projector, who listens, who counts: each dies of a thing that it needs and that is not there."""
+    module = needed.partition(".")[0]
+    start = "import runpy; runpy.run_module('status_service', run_name='__main__')"
+    program = f"from status_service import {module}; {needed} = None; {start}"
+    with process(environment, ("-c", program)) as (running, _):
+        _, log = running.communicate(timeout=PATIENCE_SECONDS)
+        assert running.returncode == 1, log
+        assert [line for line in log.splitlines() if '"stopped"' in line], log
 
 
 def test_every_wrong_setting_is_named_at_the_start():
