@@ -179,8 +179,14 @@ returning job_id, tenant_id, attempt, created_at, last_seen_at, object_name, med
 update jobs
 set published_at = delivered.published_at, publish_claimed_until = null,
     published_partition = delivered.partition, published_offset = delivered.message_offset
-from unnest(%(job_ids)s::uuid[], %(published_at)s::timestamptz[], %(partitions)s::int[], %(offsets)s::bigint[])
-     as delivered (job_id, published_at, partition, message_offset)
+from (
+    select event.*
+    from unnest(%(job_ids)s::uuid[], %(published_at)s::timestamptz[], %(partitions)s::int[], %(offsets)s::bigint[])
+         as event (job_id, published_at, partition, message_offset)
+    join jobs on jobs.job_id = event.job_id
+    order by event.job_id  -- every writer locks rows in this order, so that two never wait for each other
+    for update of jobs
+) as delivered
 where jobs.job_id = delivered.job_id
   and (jobs.published_at is null or jobs.published_at <= delivered.published_at)
 
@@ -188,7 +194,12 @@ where jobs.job_id = delivered.job_id
 -- The events did not get out: the relay may try at once.
 update jobs
 set publish_claimed_until = null
-where job_id = any(%(job_ids)s) and published_at is null
+where job_id = any (array(
+    select job_id
+    from jobs
+    where job_id = any(%(job_ids)s) and published_at is null
+    order by job_id
+    for update))
 
 -- outbox_depth --
 -- Jobs whose event is not in Kafka yet, and those of them that nobody is publishing although their document is here;

@@ -51,6 +51,10 @@ where o.consumer_group = %(consumer_group)s and o.topic = c.topic and o.partitio
     and (o.next_offset between c.from_offset and c.next_offset or o.next_offset = c.from_offset)
 returning o.topic, o.partition
 
+-- lock_jobs --
+-- Take the locks of a batch whose rows two statements write, in the one order in which everybody takes them.
+select from jobs where job_id = any(%(job_ids)b) order by job_id for update
+
 -- upsert_jobs --
 -- What events said about jobs, folded to one change a job. A job only climbs, and a terminal row keeps what it says;
 -- columns that the row does not have yet (it was rebuilt from another topic) are filled at any time.

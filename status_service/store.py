@@ -145,6 +145,8 @@ class ProjectionStore:
 def _write_rows(connection: psycopg.Connection[Any], batch: Batch) -> Sequence[uuid.UUID]:
     """Write all rows of a batch and return the jobs whose status may have changed."""
     changed: list[uuid.UUID] = []
+    if batch.changes and batch.signs:
+        connection.execute(_SQL["lock_jobs"], {"job_ids": [*batch.changes, *batch.signs]})
     if batch.changes:
         changes = batch.changes.values()
         values = {name: [getattr(change, name) for change in changes] for name in _CHANGE_COLUMNS}

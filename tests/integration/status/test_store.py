@@ -4,6 +4,8 @@ import itertools
 import random
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -153,6 +155,22 @@ def test_row_that_postgres_refuses_does_not_keep_the_others_out(store: Projectio
     assert (row_of(postgres, bad.job_id), row_of(postgres, too_large.job_id)) == (None, None)
     assert row_of(postgres, good.job_id)["status"] == "completed"  # type: ignore[index]
     assert store.claim([PARTITION])[PARTITION].next_offset == 2
+
+
+def test_batches_with_crossed_jobs_do_not_wait_for_each_other(postgres: str):
+    """What is a change for one replica is a sign of life for the other."""
+    jobs = [uuid.uuid4(), uuid.uuid4()]
+
+    def write_often(changed: uuid.UUID, alive: uuid.UUID) -> None:
+        with closing(ProjectionStore(postgres, "tests")) as store:
+            for seconds in range(300):
+                store.write(batch_of(started(changed, attempt=seconds + 1), progressed(alive, seconds)), {})
+
+    with closing(ProjectionStore(postgres, "tests")) as store:
+        store.write(batch_of(*map(started, jobs)), {})
+    with ThreadPoolExecutor(2) as threads:
+        for writing in [threads.submit(write_often, *jobs), threads.submit(write_often, *reversed(jobs))]:
+            writing.result()
 
 
 def test_listeners_hear_of_new_states_only(store: ProjectionStore, postgres: str):
