@@ -92,7 +92,8 @@ def error_response(
 
 
 def _dumps(body: Any) -> str:
-    return json.dumps(body, ensure_ascii=False)
+    text = json.dumps(body, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()  # a sentence may repeat a client's bytes that are no UTF-8
 
 
 @web.middleware

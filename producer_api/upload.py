@@ -125,11 +125,24 @@ def _refuse_unreadable(request: web.Request, limits: UploadLimits) -> None:
         )
 
 
+class _Parts(MultipartReader):
+    """A form's fields as they come: `_charset_` is a field like any other.
+
+    Where it comes first, aiohttp would read it itself, in pieces that are shorter than a browser's boundary, which
+    fails.
+    """
+
+    async def fetch_next_part(self) -> MultipartReader | BodyPartReader:
+        # only a first part that aiohttp has not noted as its last one is taken for `_charset_`
+        self._last_part = await super().fetch_next_part()
+        return self._last_part
+
+
 async def _read_multipart(request: web.Request, writer: DocumentWriter, limits: UploadLimits) -> Form:
     fields = _Fields()
     other_bytes = 0
     try:
-        reader = await request.multipart()
+        reader = _Parts(request.headers, request.content)
         for _ in range(_MAX_PARTS):
             part = await _in_time(reader.next(), limits)
             if part is None:

@@ -1,6 +1,7 @@
 """POST /classify: what is accepted, and each refusal of the contract."""
 
 import asyncio
+import io
 import json
 import re
 from urllib.parse import urlencode, urlsplit
@@ -10,7 +11,7 @@ import pytest
 from schemas import codec
 from schemas.events import ClassificationRequested
 from schemas.topics import JOBS
-from tests.integration.producer.service import CATEGORIES, PDF, Client, Producer, events_of, job_id_of
+from tests.integration.producer.service import CATEGORIES, PDF, Answer, Client, Producer, events_of, job_id_of
 from tests.waiting import eventually
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 50
@@ -195,6 +196,39 @@ async def test_encoded_bodies_and_parts_are_refused(client: Client) -> None:
         "POST", "/classify", data=b"x", Content_Type="multipart/form-data; boundary=b", Content_Encoding="zstd"
     )
     assert answer.status in (400, 415)
+
+
+@pytest.mark.parametrize("charset", ["UTF-8", "", "x" * 100])
+async def test_charset_field_that_comes_first_is_ignored_like_any_unknown_one(client: Client, charset: str) -> None:
+    boundary = "----WebKitFormBoundary7MA4YWxkTrZu0gW0"  # as long as browsers' are
+    fields = [('"_charset_"', charset.encode()), ('"pdf_file"; filename="a.pdf"', PDF), ('"categories"', b'["a", "b"]')]
+    parts = [f"--{boundary}\r\nContent-Disposition: form-data; name={n}\r\n\r\n".encode() + v for n, v in fields]
+    answer = await _post_raw(client, b"\r\n".join(parts) + f"\r\n--{boundary}--\r\n".encode(), boundary)
+    assert client.producer.object_bytes(job_id_of(answer)) == PDF
+
+
+@pytest.mark.parametrize(
+    ("rest", "status", "code"),
+    [
+        (b"\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0=", 400, "INVALID_REQUEST"),
+        (b"\r\n\r\n" + b"x" * (17 * 1024 * 1024), 413, "FILE_TOO_LARGE"),
+    ],
+    ids=["encoded", "too long"],
+)
+async def test_refusal_that_repeats_a_name_of_odd_bytes_is_json(
+    client: Client, rest: bytes, status: int, code: str
+) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="na\xffme"' + rest + b"\r\n--b--\r\n"
+    answer = await _post_raw(client, body, "b")
+    assert (answer.status, answer.error_code) == (status, code)
+    assert "na?me" in answer.body["detail"]
+    assert answer.body["request_id"] == answer.headers["X-Request-Id"]
+
+
+async def _post_raw(client: Client, body: bytes, boundary: str) -> Answer:
+    return await client.send(
+        "POST", "/classify", data=io.BytesIO(body), Content_Type=f"multipart/form-data; boundary={boundary}"
+    )
 
 
 @pytest.mark.parametrize(
