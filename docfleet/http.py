@@ -77,7 +77,8 @@ async def listen(
 
     A client that goes away cancels its handler. The cleanup gives requests in flight `finish_seconds`.
     """
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=finish_seconds)
+    # aiohttp waits twice so long: for handlers, then for those that it has told that no more of their body will come
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=finish_seconds / 2)
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=1024, reuse_address=True).start()
     return runner, int(runner.addresses[0][1])

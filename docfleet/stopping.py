@@ -5,7 +5,9 @@ Another event says that a part which should run for ever has died; the process t
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 import time
 from collections.abc import Coroutine, Iterable
 from typing import Any, Final
@@ -24,6 +26,11 @@ class Deadline:
     def remaining(self) -> float:
         """Return the seconds left, never below 0."""
         return max(0.0, self._at - time.monotonic())
+
+    def before(self, seconds: float) -> "Deadline":
+        """Return an earlier deadline, which leaves so many seconds, at most half of all, to what follows."""
+        remaining = self.remaining()
+        return Deadline(max(remaining - seconds, remaining / 2))
 
     @property
     def is_over(self) -> bool:
@@ -57,6 +64,22 @@ async def first_of(*events: asyncio.Event) -> None:
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
+
+
+def exit_by(deadline: Deadline) -> None:
+    """End this process with exit code 1 if it still runs at the deadline.
+
+    A loop waits at its end for its tasks, and the interpreter for threads, however long a neighbour that does not
+    answer keeps them. What they were about to tidy up is left, as after a crash.
+    """
+
+    def end() -> None:
+        logger.error("still busy at the stop deadline: left undone", extra={"action": "stop_overdue"})
+        os._exit(1)
+
+    timer = threading.Timer(deadline.remaining(), end)
+    timer.daemon = True
+    timer.start()
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

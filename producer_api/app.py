@@ -15,7 +15,7 @@ from docfleet.http import application, listen
 from docfleet.kafka import Publisher
 from docfleet.objects import ObjectStore
 from docfleet.postgres import open_pool
-from docfleet.stopping import Deadline, end_tasks, first_of, guarded, stop_requested
+from docfleet.stopping import Deadline, end_tasks, exit_by, first_of, guarded, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from docfleet.threads import in_thread
 from producer_api import docs_page
@@ -47,6 +47,8 @@ _MARK_SECONDS: Final = 5.0
 _FLUSH_SECONDS: Final = 3.0
 #: How often is looked whether the publisher has failed for good.
 _LOOK_SECONDS: Final = 1.0
+#: Of that, what the outbox leaves for closing connections.
+_CLOSING_SECONDS: Final = 1.0
 
 
 class Service:
@@ -104,13 +106,14 @@ class Service:
         loops = [asyncio.create_task(guarded(work, self.has_died)) for work in self._loops()]
         yield
         await end_tasks(loops)
-        await self.outbox.drain(self.deadline)
+        flushed_by = self.deadline.before(_CLOSING_SECONDS)
+        await self.outbox.drain(flushed_by)
         await end_tasks([publishing])
-        left = await asyncio.to_thread(self.publisher.close, self.deadline)
+        left = await asyncio.to_thread(self.publisher.close, flushed_by)
         _log.info("stopped", extra={"action": "stop", "events_left_to_the_relay": left})
         with suppress(TimeoutError):  # while Kafka is away, whoever asks it about offsets is not to be waited for
-            await asyncio.wait_for(in_thread(self.offsets.close), self.deadline.remaining())
-        await self.pool.close()
+            await asyncio.wait_for(in_thread(self.offsets.close), flushed_by.remaining())
+        await self.pool.close(self.deadline.before(_CLOSING_SECONDS).remaining())
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.objects.close()
 
@@ -198,7 +201,7 @@ def build(service: Service) -> web.Application:
 
 
 async def run(settings: ProducerSettings) -> int:
-    """Run the service until SIGTERM and return the process's exit code."""
+    """Run the service until SIGTERM and return the exit code: 0 after a tidy stop, 1 when the deadline came first."""
     log_to_stderr(SERVICE, settings.log_level)
     tracing.start(SERVICE)
     requested = stop_requested()
@@ -214,7 +217,8 @@ async def run(settings: ProducerSettings) -> int:
     await first_of(requested, service.has_died)
     service.health.is_stopping = True
     service.deadline = Deadline(settings.stop_deadline_seconds)
+    exit_by(service.deadline)
     _log.info("stopping", extra={"action": "stop"})
     await runner.cleanup()
-    await asyncio.to_thread(tracing.stop, service.deadline)
+    await asyncio.to_thread(tracing.stop, service.deadline.before(_CLOSING_SECONDS))
     return 1 if service.has_died.is_set() else 0

@@ -12,7 +12,7 @@ from docfleet import http, tracing
 from docfleet.api_keys import ApiKeys
 from docfleet.kafka import consumer_config, schema_ids
 from docfleet.postgres import open_pool
-from docfleet.stopping import Deadline, end_tasks, first_of, guarded, stop_requested
+from docfleet.stopping import Deadline, end_tasks, exit_by, first_of, guarded, stop_requested
 from docfleet.telemetry import Health, log_to_stderr
 from docfleet.threads import in_thread
 from schemas.topics import STATUS_GROUP
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 SERVICE: Final = "status_service"
 #: Of the stop deadline: what closing connections may take after the last answer.
 _CLOSING_SECONDS: Final = 2.0
+#: Of that: what is left for ending the process.
+_LEAVING_SECONDS: Final = 0.5
 
 
 async def run(settings: StatusSettings) -> int:
@@ -60,16 +62,17 @@ async def run(settings: StatusSettings) -> int:
 
     await first_of(requested, has_died)
     deadline = Deadline(settings.stop_deadline_seconds)
+    exit_by(deadline)
     logger.info("stopping", extra={"action": "stopping"})
     health.is_stopping = True
     changes.release()
     await end_tasks([watching])
-    is_tidy = await asyncio.to_thread(projector.stop, deadline) and not has_died.is_set()
+    is_tidy = await asyncio.to_thread(projector.stop, deadline.before(_CLOSING_SECONDS)) and not has_died.is_set()
     try:
-        await asyncio.wait_for(_close(runner, tasks, pool), max(_CLOSING_SECONDS, deadline.remaining()))
+        await asyncio.wait_for(_close(runner, tasks, pool), deadline.before(_LEAVING_SECONDS).remaining())
     except TimeoutError:
         is_tidy = False
-    await asyncio.to_thread(tracing.stop, deadline)
+    await asyncio.to_thread(tracing.stop, deadline.before(_LEAVING_SECONDS))
     logger.info("stopped", extra={"action": "stopped", "is_tidy": is_tidy})
     return 0 if is_tidy else 1
 

@@ -1,8 +1,14 @@
 """When Kafka, Postgres or the store is away, and when a worker goes silent."""
 
+import asyncio
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
+
+import aiohttp
+import pytest
 
 from docfleet.stack import gcs_server
 from docfleet.stack.ports import free_port
@@ -151,6 +157,31 @@ async def test_sigterm_finishes_requests_and_exits_0(start: Start) -> None:
         producer.process.send_signal(signal.SIGTERM)
         assert producer.process.wait(15) == 0
         assert producer.job(job_id)["published_at"] is not None
+
+
+@pytest.mark.parametrize("file", [PDF, PDF + b"x" * 9_000_000], ids=["in one request", "in parts"])
+async def test_stop_keeps_to_its_deadline_while_the_store_hangs(start: Start, file: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as store:  # takes connections and never answers
+        store.settimeout(PATIENCE_SECONDS)
+        hangs = servers.Gcs(f"http://127.0.0.1:{store.getsockname()[1]}", "silent")
+        with start(gcs=hangs, object_timeout_seconds=600, stop_deadline_seconds=3) as producer:
+            posting = asyncio.create_task(producer.new_key().post(file=file))
+            with ExitStack() as calls:
+                await asyncio.to_thread(_wait_for_upload, store, calls)
+                producer.process.send_signal(signal.SIGTERM)
+                with pytest.raises(aiohttp.ClientError):
+                    await posting
+                assert await asyncio.to_thread(producer.process.wait, PATIENCE_SECONDS) == 1
+            assert '"action": "stop_overdue"' in producer.log_path.read_text()
+
+
+def _wait_for_upload(store: socket.socket, calls: ExitStack) -> None:
+    """Return when a document is on its way to this store; its connections stay open until `calls` is closed."""
+    head = b""
+    while not head.startswith(b"POST /upload/"):
+        call, _ = store.accept()
+        calls.enter_context(call)
+        head = call.recv(1000)
 
 
 def test_wrong_settings_are_all_named_and_exit_2() -> None:
