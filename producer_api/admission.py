@@ -54,6 +54,7 @@ class Admission:
         outbox: Outbox,
         *,
         leases: Leases,
+        uploads_max: int,
         wake_fetcher: Callable[[], None],
         on_held_back: Callable[[], None],
     ) -> None:
@@ -62,6 +63,7 @@ class Admission:
         self._storage = storage
         self._outbox = outbox
         self._leases = leases
+        self._streams = asyncio.Semaphore(uploads_max)
         self._wake_fetcher = wake_fetcher
         self._on_held_back = on_held_back
 
@@ -114,7 +116,11 @@ class Admission:
         return first
 
     async def _repeat(self, first: FirstAnswer, receive: Receive) -> dict[str, Any]:
-        form = await receive(DocumentWriter(self._storage, None))
+        writer = DocumentWriter(self._storage, None, self._streams)
+        try:
+            form = await receive(writer)
+        finally:
+            await asyncio.shield(writer.abandon())
         if _fingerprint(form) != first.fingerprint or first.response is None:
             raise DocfleetError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
         return first.response
@@ -125,7 +131,7 @@ class Admission:
             return await self._become(job_id, key, receive, lock)
 
     async def _become(self, job_id: uuid.UUID, key: ApiKey, receive: Receive, lock: Lock | None) -> dict[str, Any]:
-        writer = DocumentWriter(self._storage, document_name(job_id))
+        writer = DocumentWriter(self._storage, document_name(job_id), self._streams)
         try:
             form = await receive(writer)
         except BaseException:

@@ -95,6 +95,7 @@ class Service:
             self.storage,
             self.outbox,
             leases=leases,
+            uploads_max=self.settings.uploads_max,
             wake_fetcher=self.fetcher.wake,
             on_held_back=self.relay.on_held_back,
         )

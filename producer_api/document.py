@@ -1,7 +1,8 @@
 """A document on its way from a client or a URL into the object store.
 
 Small ones wait in memory and go out in one request; larger ones are streamed by a thread, one piece
-being written while the next is read, so that a document never needs more than a few pieces of memory.
+being written while the next is read, so that a document never needs more than a part of an upload and a few pieces
+of memory, and only so many are streamed at a time.
 Nothing exists in the store before `store()`.
 """
 
@@ -48,13 +49,16 @@ class Storage:
 class DocumentWriter:
     """Takes one document's bytes: counts, hashes, knows the format by the first bytes, stores.
 
-    `write` and `end` raise FILE_TOO_LARGE, EMPTY_FILE, UNSUPPORTED_FORMAT or STORAGE_UNAVAILABLE. Whoever
-    does not come to the end calls `abandon`. With `name` None the bytes are only looked at, not stored.
+    `write` and `end` raise FILE_TOO_LARGE, EMPTY_FILE, UNSUPPORTED_FORMAT or STORAGE_UNAVAILABLE, and `write`
+    SERVICE_UNAVAILABLE where a document is to be streamed and `streams` has no place left. Whoever does not come to the
+    end of `store` calls `abandon`. With `name` None the bytes are only looked at, not stored.
     """
 
-    def __init__(self, storage: Storage, name: str | None) -> None:
+    def __init__(self, storage: Storage, name: str | None, streams: asyncio.Semaphore | None = None) -> None:
         self._storage = storage
         self._name = name
+        self._streams = streams
+        self._has_place = False
         self._pending = bytearray()
         self._hash = hashlib.sha256()
         self._size_bytes = 0
@@ -74,8 +78,10 @@ class DocumentWriter:
         self._pending += piece
         if self._media_type is None and len(self._pending) >= HEAD_BYTES:
             self._know_format()
-        if self._size_bytes > self._storage.memory_bytes and len(self._pending) >= _PIECE_BYTES:
-            await self._hand_over()
+        if self._size_bytes > self._storage.memory_bytes:
+            await self._take_place()
+            if len(self._pending) >= _PIECE_BYTES:
+                await self._hand_over()
 
     async def end(self) -> Document:
         """Return what came in, after the last byte."""
@@ -102,6 +108,7 @@ class DocumentWriter:
             media_type = self._media_type or ""
             await self._run(lambda: self._storage.objects.put(str(self._name), body, media_type=media_type))
         reached("after_object_put")
+        self._give_place_back()
 
     async def abandon(self, *, keep_stored: bool = False) -> None:
         """Leave nothing behind: the upload is given up, an object that exists already is deleted unless it is kept."""
@@ -118,6 +125,23 @@ class DocumentWriter:
             _log.warning(
                 "an object may stay behind", extra={"action": "abandon", "object": self._name, "why": str(error)}
             )
+        finally:
+            self._give_place_back()
+
+    async def _take_place(self) -> None:
+        if self._streams is None or self._has_place:
+            return
+        if self._streams.locked():
+            raise DocfleetError(
+                ErrorCode.SERVICE_UNAVAILABLE, "Too many large documents are being uploaded at the moment; try again."
+            )
+        await self._streams.acquire()  # does not wait
+        self._has_place = True
+
+    def _give_place_back(self) -> None:
+        if self._streams is not None and self._has_place:
+            self._has_place = False
+            self._streams.release()
 
     def _know_format(self) -> str:
         self._media_type = media_type_of(bytes(self._pending[:HEAD_BYTES]))

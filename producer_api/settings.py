@@ -21,6 +21,14 @@ class ProducerSettings(KafkaSettings, DatabaseSettings, ObjectSettings):
         le=16 * _MIB,
         description="Documents up to this size are held in memory and stored in one request; larger ones are streamed.",
     )
+    uploads_max: int = Field(
+        12,
+        ge=1,
+        le=10_000,
+        description="Most POSTs of one process whose document is being streamed; one more gets 503. Each, like each of "
+        "DOCFLEET_FETCH_CONCURRENCY downloads, takes up to 16 MiB while a part is sent: (12 + 8) x 16 MiB and 110 MiB "
+        "of the process itself are 430 of the 512 MiB in deploy/k8s, which leaves the rest to smaller documents.",
+    )
     upload_idle_seconds: float = Field(30.0, gt=0, description="Longest silence of a client in the middle of a POST.")
     upload_total_seconds: float = Field(1800.0, gt=0, description="Most time that one POST's body may take.")
     key_cache_seconds: float = Field(
