@@ -90,8 +90,8 @@ class DocumentWriter:
         media_type = self._media_type or self._know_format()
         if self._upload is not None:
             await self._hand_over()
-            await self._thread_is_done()
-        else:
+        await self._thread_is_done()
+        if self._upload is None:
             self._hash.update(self._pending)
         return Document(media_type, self._size_bytes, self._hash.digest())
 
