@@ -45,10 +45,10 @@ _STORE_THREADS: Final = 32
 _MARK_SECONDS: Final = 5.0
 #: Of the stop budget, what finishing requests leaves for the outbox.
 _FLUSH_SECONDS: Final = 3.0
-#: How often is looked whether the publisher has failed for good.
-_LOOK_SECONDS: Final = 1.0
 #: Of that, what the outbox leaves for closing connections.
 _CLOSING_SECONDS: Final = 1.0
+#: How often is looked whether the publisher has failed for good.
+_LOOK_SECONDS: Final = 1.0
 
 
 class Service:
