@@ -12,12 +12,15 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import psycopg
+from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
 from docfleet import postgres
 from docfleet.stack import gcs_server, kafka_server, postgres_server
 from docfleet.stack.ports import free_port
 from docfleet.stack.processes import Program, spawn, stop, tail
+from schemas.topics import Topic
 
 TEMPLATE = "docfleet_template"
 
@@ -34,6 +37,14 @@ def kafka_server_running(folder: Path, port: int | None = None) -> Iterator[str]
         bootstrap_servers = f"127.0.0.1:{port}"
         kafka_server.wait_until_ready(bootstrap_servers, within_seconds=_START_SECONDS)
         yield bootstrap_servers
+
+
+def empty_topic(kafka: str, topic: Topic) -> None:
+    """Delete all messages that are in a topic."""
+    ends = [TopicPartition(topic.name, number, OFFSET_END) for number in range(topic.partitions)]
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for deleted in admin.delete_records(ends).values():
+        deleted.result(20)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from docfleet import keys
 from docfleet.fault_points import STEPS
 from docfleet.stack.ports import free_port
 from docfleet.stack.processes import Program, spawn, tail
-from schemas import events, topics
+from schemas import codec, events, topics
 from tests import documents
 from tests.integration.worker.running import EventLog
 from tests.servers import Gcs
@@ -137,10 +137,9 @@ class Scene:
         log = EventLog(self.kafka, topics.EVENTS.name)
         said: dict[str, Counter[str]] = {}
         try:
-            while fresh := log.fresh():
-                for event in fresh:
-                    if isinstance(event, ENDS):
-                        said.setdefault(str(event.job_id), Counter())[type(event).__name__] += 1
+            for event in (codec.decode(message.value()) for message in log.everything()):
+                if isinstance(event, ENDS):
+                    said.setdefault(str(event.job_id), Counter())[type(event).__name__] += 1
         finally:
             log.close()
         return said

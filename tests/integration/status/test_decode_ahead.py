@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 
 import psycopg
 import pytest
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from docfleet.kafka import Publisher
@@ -18,6 +18,7 @@ from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas.topics import EVENTS, STATUS_GROUP
 from status_service import projector
+from tests import servers
 from tests.events import completed, failed, life, started
 from tests.integration.status.place import Place, is_projector_waiting, row_held
 from tests.integration.status.test_process import process
@@ -133,10 +134,7 @@ def committed(place: Place) -> dict[tuple[str, int], int]:
 def emptied_events(kafka: str, topics: None) -> Iterator[None]:
     """Empty docfleet.events after the test: the new status database of any later one would read it all."""
     yield
-    admin = AdminClient({"bootstrap.servers": kafka})
-    ends = [TopicPartition(EVENTS.name, number, OFFSET_END) for number in range(EVENTS.partitions)]
-    for deleted in admin.delete_records(ends).values():
-        deleted.result(20)
+    servers.empty_topic(kafka, EVENTS)
 
 
 BACKLOG = 9000  # more than two batches

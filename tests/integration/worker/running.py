@@ -43,13 +43,13 @@ class EventLog:
 
     def __init__(self, kafka: str, *topic_names: str) -> None:
         self._consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tests", "enable.auto.commit": False})
-        places = [
+        self._places = [
             TopicPartition(name, partition, OFFSET_BEGINNING)
             for name, topic in self._consumer.list_topics(timeout=10).topics.items()
             for partition in topic.partitions
             if name in topic_names
         ]
-        self._consumer.assign(places)
+        self._consumer.assign(self._places)
         self.messages: list[Any] = []
 
     def close(self) -> None:
@@ -62,6 +62,19 @@ class EventLog:
             assert message.error() is None, message.error()
         self.messages += said
         return [codec.decode(message.value()) for message in said if message.topic() == topics.EVENTS.name]
+
+    def everything(self) -> list[Any]:
+        """Return all messages that are in the topics by now."""
+        marks = {(p.topic, p.partition): self._consumer.get_watermark_offsets(p, timeout=10) for p in self._places}
+        ends = {place: high for place, (low, high) in marks.items() if low < high}
+
+        def is_read() -> bool:
+            self.fresh()
+            read = {(message.topic(), message.partition()): message.offset() + 1 for message in self.messages}
+            return all(read.get(place, 0) >= end for place, end in ends.items())
+
+        eventually_sync(is_read)
+        return self.messages
 
     def of(self, job_id: uuid.UUID) -> list[events.Event]:
         """Return the events of a job that have been seen so far, in order."""
