@@ -15,7 +15,7 @@ from typing import Final, Self, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from docfleet.kafka import client_config, headers_of, schema_ids
-from docfleet.offsets import ANSWER_SECONDS, ends_of, partitions_of, watermarks_of
+from docfleet.offsets import ANSWER_SECONDS, COORDINATOR_MOVES, ends_of, partitions_of, watermarks_of
 from docfleet.settings import KafkaSettings
 from docfleet.stopping import Deadline
 from schemas import codec, topics
@@ -24,13 +24,6 @@ from schemas.events import Event
 Answer = TypeVar("Answer")
 
 _PAUSE_SECONDS: Final = 0.2
-_COORDINATOR_MOVES: Final = frozenset(
-    {
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    }
-)
 _ADDRESS: Final = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 
 
@@ -195,6 +188,6 @@ def _asked(call: Callable[[], Answer]) -> Answer:
         try:
             return call()
         except KafkaException as error:
-            if error.args[0].code() not in _COORDINATOR_MOVES or deadline.is_over:
+            if error.args[0].code() not in COORDINATOR_MOVES or deadline.is_over:
                 raise
             time.sleep(_PAUSE_SECONDS)

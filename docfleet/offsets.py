@@ -7,6 +7,14 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 #: Longest wait for a broker's answer.
 ANSWER_SECONDS: Final = 10.0
+#: Errors of a group whose coordinator is only just loading, or has moved: the same question is answered soon.
+COORDINATOR_MOVES: Final = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
 
 
 def partitions_of(consumer: Any, topic: str) -> list[TopicPartition]:  # noqa: ANN401  # untyped library

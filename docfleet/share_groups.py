@@ -18,6 +18,8 @@ from confluent_kafka.admin._config import (
 )  # not exported for type checkers
 from confluent_kafka.admin._resource import ResourceType
 
+from docfleet.offsets import COORDINATOR_MOVES
+
 logger = logging.getLogger(__name__)
 
 _LOCK: Final = "share.record.lock.duration.ms"
@@ -34,9 +36,7 @@ _PASSING: Final = frozenset(
         KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NOT_CONTROLLER,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        *COORDINATOR_MOVES,
     }
 )
 

@@ -5,7 +5,6 @@ even say the logical types. Pure.
 """
 
 import dataclasses
-import math
 import uuid
 from datetime import datetime
 from typing import Any, Final
@@ -59,6 +58,6 @@ def _fault_of_request(event: events.ClassificationRequested) -> str | None:
         return f"{len(event.categories)} categories, not 1 to {CATEGORIES_MAX}"
     if not all(isinstance(name, str) and 1 <= len(name) <= CATEGORY_CHARACTERS_MAX for name in event.categories):
         return f"a category is no text of 1 to {CATEGORY_CHARACTERS_MAX} characters"
-    if event.none_of_these is not None and not (0 <= event.none_of_these <= 1 and math.isfinite(event.none_of_these)):
+    if event.none_of_these is not None and not 0 <= event.none_of_these <= 1:
         return f"none_of_these {event.none_of_these} is not from 0 to 1"
     return None
